@@ -1,0 +1,173 @@
+//! HTTP/JSON in front of a gRPC upstream: `google.api.http` routes found by a matcher of their own, messages moved by the
+//! plan, errors in one JSON form.
+
+mod cache;
+mod call;
+mod config;
+mod details;
+mod failure;
+mod fixed;
+mod frame;
+pub mod matcher;
+mod negotiate;
+mod observe;
+mod request;
+mod route;
+mod status;
+mod stream;
+pub mod template;
+mod wire;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{Router, body::Body, middleware, response::Response, routing::get};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request};
+use tower_http::compression::{
+    CompressionLayer, Predicate,
+    predicate::{DefaultPredicate, NotForContentType},
+};
+
+pub use config::{EdgeConfig, RateClass, RateLimit, RequestIds};
+pub(crate) use failure::Failure;
+
+use crate::{
+    openapi,
+    plan::{Plan, PlanError},
+    protect,
+};
+
+/// The gRPC service behind the edge: a tonic `Channel`, or a tonic `Routes` in the same process, with no socket between;
+/// its error mapped into a [`tower::BoxError`].
+pub type Upstream = tower::util::BoxCloneSyncService<
+    Request<tonic::body::Body>,
+    http::Response<tonic::body::Body>,
+    tower::BoxError,
+>;
+
+/// Paths that are not the services'.
+const FIXED_ROUTES: [&str; 3] = ["/", "/health", "/api/openapi.json"];
+
+/// Bindings or settings that the edge cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// A path template is malformed.
+    #[error(transparent)]
+    Template(#[from] template::TemplateError),
+    /// Two bindings claim one method and path.
+    #[error(transparent)]
+    Conflict(#[from] matcher::Conflict),
+    /// A binding does not fit its messages.
+    #[error("{method}, {template}: {reason}")]
+    Binding {
+        /// Full name of the method.
+        method: String,
+        /// Its path template.
+        template: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A setting is out of range.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The standard error messages did not compile.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// What every request shares.
+pub(crate) struct Edge {
+    plan: Arc<Plan>,
+    upstream: Upstream,
+    config: EdgeConfig,
+    cache_control: HeaderValue,
+    routes: Vec<route::Route>,
+    matcher: matcher::Matcher,
+    details: details::Details,
+    openapi: Bytes,
+    health: fixed::Health,
+}
+
+/// Builds the edge of a service: its bindings, `/`, `/health` and `/api/openapi.json`.
+///
+/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address, all clients share
+/// one rate limit.
+///
+/// # Errors
+/// When a path template or a setting is malformed, a binding does not fit its messages, or two claim the same path.
+pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result<Router, EdgeError> {
+    let (routes, matcher) = route::routes(&plan, &config)?;
+    let cache_control = HeaderValue::from_str(&config.cache_control)
+        .map_err(|error| EdgeError::Setting { setting: "cache_control", reason: error.to_string() })?;
+    let cors = protect::cors(&config.cors_origins).map_err(|origin| EdgeError::Setting {
+        setting: "cors_origins",
+        reason: format!("{origin} is no origin"),
+    })?;
+    let limits = protect::Limits::new(&config);
+    let edge = Arc::new(Edge {
+        openapi: openapi::document(&plan, &config.api_title, &config.api_version).into(),
+        details: details::Details::new()?,
+        health: fixed::Health::default(),
+        plan,
+        upstream,
+        config,
+        cache_control,
+        routes,
+        matcher,
+    });
+    let mut router =
+        Router::new().route("/", get(fixed::index)).route("/api/openapi.json", get(fixed::openapi));
+    if let Some(layer) = limits.default_layer() {
+        router = router.layer(layer);
+    }
+    Ok(router
+        .route("/health", get(fixed::health))
+        .method_not_allowed_fallback(fixed::method_not_allowed)
+        .fallback_service(limits.service(Transcode(edge.clone())))
+        .layer(
+            CompressionLayer::new()
+                .compress_when(DefaultPredicate::new().and(NotForContentType::const_new(negotiate::NDJSON))),
+        )
+        .layer(cors)
+        .layer(middleware::from_fn_with_state(edge.clone(), observe::observe))
+        .with_state(edge))
+}
+
+/// The services' routes, as a tower service.
+#[derive(Clone)]
+pub(crate) struct Transcode(Arc<Edge>);
+
+impl Transcode {
+    /// Class of the route that a request was matched to; that of unmatched ones when there is none.
+    pub(crate) fn class(&self, request: &Request<Body>) -> usize {
+        match request.extensions().get::<matcher::Outcome>() {
+            Some(matcher::Outcome::Found(id, _)) => self.0.routes[*id].class,
+            _ => self.0.config.rate_classes.len(),
+        }
+    }
+}
+
+impl tower::Service<Request<Body>> for Transcode {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let edge = self.0.clone();
+        Box::pin(async move { Ok(call::answer(edge, request).await) })
+    }
+}

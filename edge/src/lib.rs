@@ -1,0 +1,12 @@
+//! REST/JSON in front of any gRPC service annotated with `google.api.http`.
+//!
+//! [`plan::Plan`] is compiled once from a descriptor set; [`codec`] then moves messages between ProtoJSON and
+//! protobuf wire bytes by that plan, with no message object in between.
+
+pub mod codec;
+pub mod http;
+mod openapi;
+pub mod plan;
+mod protect;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,24 @@
+//! What shields the edge and its browsers: response headers, CORS, rate limits.
+
+mod address;
+mod cors;
+mod headers;
+mod rate;
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
+pub(crate) use address::client_address;
+pub(crate) use cors::cors;
+pub(crate) use headers::secure;
+pub(crate) use rate::Limits;
+
+/// Who sent a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// The client itself, behind any trusted proxies.
+    pub address: IpAddr,
+    /// Kept from the caller, or made here.
+    pub request_id: HeaderValue,
+}

@@ -1,0 +1,12 @@
+//! The edge over HTTP, one test for each feature, before a service that uses them all.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as tests do")]
+
+mod bodies;
+mod errors;
+mod fixed;
+mod matching;
+mod protection;
+mod routing;
+mod streams;
+mod support;

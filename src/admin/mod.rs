@@ -1,0 +1,4 @@
+//! Administration: keys, the audit log, and what the server says of itself.
+
+pub mod rpc;
+pub mod store;

@@ -1,0 +1,147 @@
+//! SQL of keys and the audit log.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use crate::auth::Caller;
+use crate::error::Result;
+
+/// A key that holds now.
+#[derive(Debug)]
+pub struct ApiKey {
+    /// Its number.
+    pub id: i64,
+    /// What it allows.
+    pub scopes: Vec<String>,
+}
+
+/// A key as its owner sees it.
+#[derive(Debug, serde::Serialize)]
+pub struct ApiKeyInfo {
+    /// Its number.
+    pub id: i64,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub create_time: DateTime<Utc>,
+    /// From when it no longer holds.
+    pub expire_time: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoke_time: Option<DateTime<Utc>>,
+}
+
+/// Finds the key of a hash, unless it is revoked or expired.
+pub async fn find_api_key(db: impl PgExecutor<'_>, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<ApiKey>> {
+    Ok(sqlx::query_as!(
+        ApiKey,
+        "SELECT id, scopes FROM api_keys
+         WHERE hash = $1 AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $2)",
+        hash,
+        now
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Keeps a new key's hash; answers with its number.
+pub async fn insert_api_key(
+    db: impl PgExecutor<'_>,
+    name: &str,
+    hash: &[u8; 32],
+    scopes: &[String],
+    now: DateTime<Utc>,
+    expire_time: Option<DateTime<Utc>>,
+) -> Result<i64> {
+    Ok(sqlx::query_scalar!(
+        "INSERT INTO api_keys (name, hash, scopes, create_time, expire_time) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        name,
+        hash,
+        scopes,
+        now,
+        expire_time
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// All keys, newest first.
+pub async fn list_api_keys(db: impl PgExecutor<'_>) -> Result<Vec<ApiKeyInfo>> {
+    Ok(sqlx::query_as!(
+        ApiKeyInfo,
+        "SELECT id, name, scopes, create_time, expire_time, revoke_time FROM api_keys ORDER BY id DESC"
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Revokes a key; false when no key of that number holds.
+pub async fn revoke_api_key(db: impl PgExecutor<'_>, id: i64, now: DateTime<Utc>) -> Result<bool> {
+    let done = sqlx::query!("UPDATE api_keys SET revoke_time = $2 WHERE id = $1 AND revoke_time IS NULL", id, now)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Leaves an audit row; in the transaction of what it tells of.
+pub async fn audit(
+    db: impl PgExecutor<'_>,
+    caller: &Caller,
+    action: &str,
+    resource: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO audit_log (time, actor, action, resource, client, outcome, request_id)
+         VALUES ($1, $2, $3, $4, $5, 'ok', $6)",
+        now,
+        caller.actor,
+        action,
+        resource,
+        caller.client,
+        caller.request_id
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The resource that a creating call of this request id made before, if it did.
+pub async fn created_before(
+    db: impl PgExecutor<'_>,
+    caller: &Caller,
+    action: &str,
+    request_id: &str,
+) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT resource FROM created_requests WHERE actor = $1 AND action = $2 AND request_id = $3",
+        caller.actor,
+        action,
+        request_id
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Remembers what a creating call made, so that a retry with the same request id makes nothing more.
+pub async fn remember_created(
+    db: impl PgExecutor<'_>,
+    caller: &Caller,
+    action: &str,
+    request_id: &str,
+    resource: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO created_requests (actor, request_id, action, resource, time) VALUES ($1, $2, $3, $4, $5)",
+        caller.actor,
+        request_id,
+        action,
+        resource,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

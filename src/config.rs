@@ -1,0 +1,164 @@
+//! Settings: defaults, then `euhub.toml`, then `EUHUB_*`, then flags. An unknown key is an error.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Environment variables that name one file or address outside the settings' own prefix.
+const UNPREFIXED: [&str; 2] = ["DATABASE_URL", "REDIS_URL"];
+
+/// What holds for this process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where REST is served.
+    pub edge_addr: SocketAddr,
+    /// Where the edge role finds the core (`http://host:port`); `standalone` needs none.
+    pub core_url: String,
+    /// A Postgres with pgvector; a private one is started when this is not set.
+    pub database_url: Option<Secret>,
+    /// A Redis for cached values; they are kept in this process when this is not set.
+    pub redis_url: Option<Secret>,
+    /// Most database connections of this process.
+    pub database_connections: u32,
+    /// Where the private Postgres, the model and the sample feeds live.
+    pub data_dir: PathBuf,
+    /// Folder of the Postgres binaries for the private server.
+    pub pg_bin: Option<PathBuf>,
+    /// Folder of the embedding model; `<data_dir>/model/all-MiniLM-L6-v2` when not set.
+    pub model_dir: Option<PathBuf>,
+    /// Folder of the project's sample feeds.
+    pub samples_dir: PathBuf,
+    /// Reading needs no key.
+    pub public_read: bool,
+    /// A file that holds one key with every scope.
+    pub admin_key_file: Option<PathBuf>,
+    /// Sources may be files and private addresses.
+    pub allow_private_sources: bool,
+    /// Most jobs that this worker runs at once.
+    pub worker_concurrency: usize,
+    /// Origins that browsers may call from, exact (`https://hub.example`).
+    pub cors_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed, as networks (`10.0.0.0/8`).
+    pub trusted_proxies: Vec<String>,
+    /// Requests a client a minute; 0 lifts the limit.
+    pub rate_limit_per_minute: u32,
+    /// Searches a client a minute; 0 lifts the limit.
+    pub search_rate_limit_per_minute: u32,
+    /// Writes a client a minute; 0 lifts the limit.
+    pub write_rate_limit_per_minute: u32,
+    /// Log filter, for example `info` or `euhub=debug`.
+    pub log: String,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `Text` on a terminal, `Json` elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grpc_addr: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            edge_addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            core_url: "http://127.0.0.1:50051".into(),
+            database_url: None,
+            redis_url: None,
+            database_connections: 16,
+            data_dir: "./.euhub".into(),
+            pg_bin: None,
+            model_dir: None,
+            samples_dir: "./samples".into(),
+            public_read: true,
+            admin_key_file: None,
+            allow_private_sources: false,
+            worker_concurrency: 4,
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            rate_limit_per_minute: 60,
+            search_rate_limit_per_minute: 60,
+            write_rate_limit_per_minute: 60,
+            log: "info".into(),
+            log_format: LogFormat::Auto,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` (or `euhub.toml` where there is one), the environment, and the flags that were given.
+    pub fn load(file: Option<&Path>, flags: impl Serialize) -> Result<Self, Box<figment::Error>> {
+        let toml = match file {
+            Some(path) => Toml::file_exact(path),
+            None => Toml::file("euhub.toml"),
+        };
+        Figment::from(Serialized::defaults(Self::default()))
+            .merge(toml)
+            .merge(Env::raw().only(&UNPREFIXED))
+            .merge(Env::prefixed("EUHUB_"))
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(Box::new)
+    }
+
+    /// Folder of the embedding model.
+    pub fn model_dir(&self) -> PathBuf {
+        self.model_dir.clone().unwrap_or_else(|| self.data_dir.join("model/all-MiniLM-L6-v2"))
+    }
+}
+
+/// A setting that may hold a password: shown without it, whoever prints it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself; only for the library that connects with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    fn redacted(&self) -> String {
+        match url::Url::parse(&self.0) {
+            Ok(mut url) => {
+                if url.password().is_some() && url.set_password(Some("***")).is_err() {
+                    return "***".into();
+                }
+                url.set_query(None);
+                url.into()
+            }
+            Err(_) => "***".into(),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.redacted())
+    }
+}

@@ -1,0 +1,258 @@
+//! One run: a feed is fetched, read, and what is new of it stored. However it ends, it leaves a row that says so.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rand::RngExt;
+use url::Url;
+
+use crate::clock::system_rng;
+use crate::error::{Error, Result};
+use crate::ingest::feed::{self, FeedError, ParsedEntry};
+use crate::ingest::fetch::{Body, Conditional, FetchError, Fetched, RetryAfter};
+use crate::ingest::store::{self, DueFeed, FeedState, NewArticle};
+use crate::ingest::{Ingest, language, near_duplicate, normalise, schedule};
+use crate::sources::store::Run;
+use crate::telemetry;
+
+/// Articles stored, and analysed, in one transaction.
+const BATCH: usize = 50;
+
+const OK: i16 = 1;
+const NOT_MODIFIED: i16 = 2;
+const FAILED: i16 = 3;
+
+/// Why a run failed.
+#[derive(Debug)]
+struct Failure {
+    class: String,
+    message: String,
+    http_status: u16,
+    retry_after: Option<RetryAfter>,
+}
+
+/// What a run read.
+struct Content {
+    body: Box<Body>,
+    entries: Vec<ParsedEntry>,
+    failed: usize,
+    problem: Option<Failure>,
+}
+
+impl Ingest {
+    /// Fetches a feed now. A failure of the feed is a run that failed, not an error.
+    pub async fn run_feed(&self, feed_id: i64) -> Result<Run> {
+        let feed = store::feed(&self.db, feed_id).await?;
+        let feed = feed.ok_or_else(|| Error::NotFound(format!("feed {feed_id}")))?;
+        let start_time = self.clock.now();
+        let id = store::start_run(&self.db, &feed, start_time).await?;
+        let mut run = Run {
+            id,
+            feed_url: feed.url.clone(),
+            outcome: OK,
+            start_time,
+            end_time: None,
+            fetched: 0,
+            new: 0,
+            duplicate: 0,
+            failed: 0,
+            error: String::new(),
+            error_class: String::new(),
+            http_status: 0,
+        };
+        let read = self.read(&feed).await;
+        let state = match read {
+            Ok(None) => {
+                run.outcome = NOT_MODIFIED;
+                run.http_status = 304;
+                self.after_success(&feed, None, 0, 0)
+            }
+            Ok(Some(content)) => {
+                let total = content.entries.len();
+                let new = self.store(&feed, content.entries).await?;
+                run.fetched = number(total + content.failed);
+                run.new = number(new);
+                run.duplicate = number(total - new);
+                run.failed = number(content.failed);
+                run.http_status = i32::from(content.body.status);
+                if let Some(problem) = content.problem {
+                    run.error = problem.message;
+                    run.error_class = problem.class;
+                }
+                self.after_success(&feed, Some(&content.body), total, new)
+            }
+            Err(failure) => {
+                run.outcome = FAILED;
+                run.http_status = i32::from(failure.http_status);
+                let state = self.after_failure(&feed, &failure);
+                run.error = failure.message;
+                run.error_class = failure.class;
+                state
+            }
+        };
+        let now = self.clock.now();
+        run.end_time = Some(now);
+        let mut tx = self.db.begin().await?;
+        store::finish_run(&mut *tx, &run).await?;
+        store::update_feed(&mut *tx, feed.id, &state, now).await?;
+        tx.commit().await?;
+        telemetry::run(&feed.source, &feed.url, run.new, run.duplicate, run.failed, &run.error);
+        Ok(run)
+    }
+
+    /// Fetches and parses; none when nothing changed.
+    async fn read(&self, feed: &DueFeed) -> Result<Option<Content>, Failure> {
+        let url = Url::parse(&feed.url).map_err(|_| Failure::of(&FetchError::InvalidUrl("is not a URL")))?;
+        let conditional = if schedule::conditional_allowed(feed.last_full_fetch_time, self.clock.now()) {
+            Conditional { etag: feed.etag.clone(), last_modified: feed.last_modified.clone() }
+        } else {
+            Conditional::default()
+        };
+        let body = match self.fetcher.fetch(&url, &conditional).await {
+            Ok(Fetched::NotModified) => return Ok(None),
+            Ok(Fetched::Body(body)) => body,
+            Err(error) => return Err(Failure::of(&error)),
+        };
+        // Parsing is bounded by the size of the body, but takes long enough to stand in others' way.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let parsed = feed::parse(&body.bytes, body.content_type.as_deref(), &body.final_url);
+            (body, parsed)
+        });
+        let (body, parsed) = parsed.await.map_err(|error| {
+            Failure {
+                class: "internal".into(),
+                message: "the feed could not be parsed".into(),
+                http_status: 0,
+                retry_after: None,
+            }
+            .logged(&error)
+        })?;
+        let parsed = parsed.map_err(|error| Failure::of_feed(&error, body.status))?;
+        let declared = if feed.language.is_empty() { parsed.language } else { Some(feed.language.clone()) };
+        let mut entries = parsed.entries;
+        for entry in &mut entries {
+            entry.language = entry.language.take().or_else(|| declared.clone());
+        }
+        let problem = if parsed.broken_off {
+            Some(Failure::partial("broken_off", "the document breaks off or turns malformed".into()))
+        } else if parsed.ignored > 0 {
+            Some(Failure::partial(
+                "too_many_entries",
+                format!("{} entries too many were left out", parsed.ignored),
+            ))
+        } else {
+            parsed.problems.first().map(|problem| {
+                Failure::partial("entry", format!("entry {}: {}", problem.index + 1, problem.reason))
+            })
+        };
+        Ok(Some(Content { body, entries, failed: parsed.problems.len() + parsed.ignored, problem }))
+    }
+
+    /// Stores what is new, a bounded number in each transaction; the number of new articles.
+    async fn store(&self, feed: &DueFeed, entries: Vec<ParsedEntry>) -> Result<usize> {
+        let now = self.clock.now();
+        let mut new = 0;
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let batch: Vec<NewArticle> =
+                entries.by_ref().take(BATCH).map(|entry| new_article(entry, now)).collect();
+            let mut tx = self.db.begin().await?;
+            new += store::insert_articles(&mut tx, feed, &batch, now).await?.len();
+            tx.commit().await?;
+        }
+        Ok(new)
+    }
+
+    fn after_success(&self, feed: &DueFeed, body: Option<&Body>, total: usize, new: usize) -> FeedState {
+        let now = self.clock.now();
+        let previous = feed
+            .last_full_fetch_time
+            .map(|_| Duration::from_secs(u64::try_from(feed.fetch_interval_seconds).unwrap_or_default()));
+        let interval = schedule::next_interval(previous, unsigned(total), unsigned(new));
+        FeedState {
+            etag: body.map_or_else(|| feed.etag.clone(), |body| body.etag.clone()),
+            last_modified: body.map_or_else(|| feed.last_modified.clone(), |body| body.last_modified.clone()),
+            last_full_fetch_time: if body.is_some() { Some(now) } else { feed.last_full_fetch_time },
+            moved_to: body.and_then(|body| body.moved_permanently_to.as_ref()).map(ToString::to_string),
+            next_fetch_time: now + interval,
+            fetch_interval_seconds: i32::try_from(interval.as_secs()).unwrap_or(i32::MAX),
+            consecutive_failures: 0,
+        }
+    }
+
+    fn after_failure(&self, feed: &DueFeed, failure: &Failure) -> FeedState {
+        let now = self.clock.now();
+        let failures = feed.consecutive_failures.saturating_add(1);
+        let jitter = system_rng().random::<f64>();
+        let delay =
+            schedule::failure_delay(u32::try_from(failures).unwrap_or(1), failure.retry_after, now, jitter);
+        FeedState {
+            etag: feed.etag.clone(),
+            last_modified: feed.last_modified.clone(),
+            last_full_fetch_time: feed.last_full_fetch_time,
+            moved_to: None,
+            next_fetch_time: now + delay,
+            fetch_interval_seconds: feed.fetch_interval_seconds,
+            consecutive_failures: failures,
+        }
+    }
+}
+
+fn new_article(entry: ParsedEntry, now: DateTime<Utc>) -> NewArticle {
+    let text = format!("{}\n{}", entry.title, entry.body);
+    let detected = language::detect(&text, entry.language.as_deref());
+    // An entry without an address is known by its identifier alone; one without an identifier by its address.
+    let canonical_url = entry.url.as_ref().map(normalise::canonical_url);
+    let guid = entry.guid.or_else(|| canonical_url.clone()).unwrap_or_default();
+    NewArticle {
+        canonical_url: canonical_url.unwrap_or_else(|| format!("guid:{guid}")),
+        url: entry.url.map(String::from).unwrap_or_default(),
+        guid,
+        content_hash: normalise::content_hash(&entry.title, &entry.body),
+        bands: near_duplicate::bands(&text),
+        title: entry.title,
+        body: entry.body,
+        authors: entry.authors,
+        categories: entry.categories,
+        language: detected.language,
+        language_confidence: detected.confidence,
+        // A date that is missing, or lies in the future, is not believed: the article is as old as the fetch that brought it.
+        publish_time: entry.published.or(entry.updated).filter(|time| *time <= now).unwrap_or(now),
+    }
+}
+
+impl Failure {
+    fn of(error: &FetchError) -> Self {
+        Self {
+            class: error.class().into_owned(),
+            message: error.to_string(),
+            http_status: match error {
+                FetchError::HttpStatus { status, .. } => *status,
+                _ => 0,
+            },
+            retry_after: error.retry_after(),
+        }
+    }
+
+    fn of_feed(error: &FeedError, http_status: u16) -> Self {
+        Self { class: error.class().into(), message: error.to_string(), http_status, retry_after: None }
+    }
+
+    /// Some of the feed could be read.
+    fn partial(class: &str, message: String) -> Self {
+        Self { class: class.into(), message, http_status: 0, retry_after: None }
+    }
+
+    fn logged(self, cause: &tokio::task::JoinError) -> Self {
+        telemetry::fault("ingest", cause);
+        self
+    }
+}
+
+fn number(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn unsigned(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,170 @@
+//! The job queue and the schedule: graphile_worker over our own Postgres. A job is put in the queue in the transaction that causes it, runs
+//! under a lease that another worker takes over when this one dies, and is tried again with growing delays. Times are UTC.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use graphile_worker::{
+    Cron, CrontabFill, IntoTaskHandlerResult, TaskHandler, Worker, WorkerContext, WorkerOptions,
+    WorkerRecoveryConfig, WorkerUtils,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgExecutor, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::{Ingest, store};
+use crate::keywords::link;
+use crate::sentiment::aggregate;
+
+/// Fetches one feed.
+pub const INGEST_FEED: &str = "ingest_feed";
+/// Analyses some articles.
+pub const ANALYZE_ARTICLES: &str = "analyze_articles";
+
+/// How long a worker may be silent before its jobs go to another.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a job may go on after the worker was told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// Articles without analysis that the hourly sweep picks up at most.
+const SWEEP: i64 = 1_000;
+/// Articles that one job analyses at most.
+const SWEEP_BATCH: usize = 50;
+
+/// Brings the queue's own schema up to date.
+pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
+    WorkerUtils::new(db.clone(), "graphile_worker".to_owned()).migrate().await.context("migrate the job queue")
+}
+
+/// Puts a job in the queue; in the transaction of what causes it.
+pub async fn enqueue(
+    db: impl PgExecutor<'_>,
+    task: &str,
+    payload: serde_json::Value,
+) -> crate::error::Result<()> {
+    sqlx::query_scalar!(r#"SELECT (graphile_worker.add_job($1, $2)).id AS "id!""#, task, payload).fetch_one(db).await?;
+    Ok(())
+}
+
+/// A worker for every job and schedule, until `stopping`.
+pub async fn worker(ingest: Ingest, concurrency: usize, stopping: CancellationToken) -> anyhow::Result<Worker> {
+    let recovery = WorkerRecoveryConfig::default()
+        .enabled(true)
+        .heartbeat_interval(LEASE / 6)
+        .sweep_interval(LEASE / 3)
+        .sweep_threshold(LEASE)
+        .recovery_delay(Duration::ZERO);
+    let worker = WorkerOptions::default()
+        .pg_pool(ingest.db.clone())
+        .add_extension(ingest)
+        .concurrency(concurrency)
+        .poll_interval(Duration::from_secs(1))
+        .worker_recovery(recovery)
+        .listen_os_shutdown_signals(false)
+        .shutdown_signal(async move { stopping.cancelled().await })
+        .shutdown_grace_period(GRACE)
+        .define_job::<IngestFeed>()
+        .define_job::<AnalyzeArticles>()
+        .define_job::<EnqueueDueFeeds>()
+        .define_job::<AnalyzeLeftOver>()
+        .define_job::<RebuildAggregates>()
+        .with_crons([
+            Cron::every_minute::<EnqueueDueFeeds>().build(),
+            Cron::hourly_at::<AnalyzeLeftOver>(15)?.fill(CrontabFill::hours(2)).build(),
+            Cron::daily_at::<RebuildAggregates>(0, 30)?.fill(CrontabFill::hours(24)).build(),
+        ])
+        .init()
+        .await?;
+    Ok(worker)
+}
+
+fn pipeline(context: &WorkerContext) -> Result<&Ingest, String> {
+    context.get_ext::<Ingest>().ok_or_else(|| "the worker has no pipeline".to_owned())
+}
+
+/// Fetches one feed. A failed fetch is a failed run with its own delay, not a failed job.
+#[derive(Debug, Serialize, Deserialize)]
+struct IngestFeed {
+    feed_id: i64,
+}
+
+impl TaskHandler for IngestFeed {
+    const IDENTIFIER: &'static str = INGEST_FEED;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        match pipeline(&context)?.run_feed(self.feed_id).await {
+            // The feed was removed while its job waited.
+            Ok(_) | Err(crate::error::Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Analyses newly stored articles.
+#[derive(Debug, Serialize, Deserialize)]
+struct AnalyzeArticles {
+    article_ids: Vec<i64>,
+}
+
+impl TaskHandler for AnalyzeArticles {
+    const IDENTIFIER: &'static str = ANALYZE_ARTICLES;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let done = pipeline(&context)?.analyze(&self.article_ids).await;
+        done.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Every minute: a job for each feed that is due.
+#[derive(Debug, Serialize, Deserialize)]
+struct EnqueueDueFeeds {}
+
+impl TaskHandler for EnqueueDueFeeds {
+    const IDENTIFIER: &'static str = "enqueue_due_feeds";
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let ingest = pipeline(&context)?;
+        let done = store::enqueue_due_feeds(&ingest.db, ingest.clock.now()).await;
+        done.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Hourly: articles whose analysis failed for good are tried again.
+#[derive(Debug, Serialize, Deserialize)]
+struct AnalyzeLeftOver {}
+
+impl TaskHandler for AnalyzeLeftOver {
+    const IDENTIFIER: &'static str = "analyze_left_over";
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let ingest = pipeline(&context)?;
+        analyze_left_over(ingest).await.map_err(|error| error.to_string())
+    }
+}
+
+async fn analyze_left_over(ingest: &Ingest) -> crate::error::Result<()> {
+    for ids in store::all_unanalyzed(&ingest.db, SWEEP).await?.chunks(SWEEP_BATCH) {
+        ingest.analyze(ids).await?;
+    }
+    Ok(())
+}
+
+/// Daily at 00:30: the aggregates anew from the links.
+#[derive(Debug, Serialize, Deserialize)]
+struct RebuildAggregates {}
+
+impl TaskHandler for RebuildAggregates {
+    const IDENTIFIER: &'static str = "rebuild_aggregates";
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        rebuild_aggregates(&pipeline(&context)?.db).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Makes all aggregates anew from the links.
+pub async fn rebuild_aggregates(db: &PgPool) -> crate::error::Result<()> {
+    let mut tx = db.begin().await?;
+    link::lock(&mut tx).await?;
+    aggregate::rebuild(&mut tx, None).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! From start to stop: open what the process needs, serve, and on SIGTERM drain and leave.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use euhub_edge::http::{EdgeConfig, RateClass, RateLimit, Upstream};
+use euhub_edge::plan::Plan;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::articles::watch::NewArticles;
+use crate::auth::Authorizer;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
+use crate::ingest::Ingest;
+use crate::ingest::fetch::{FetchPolicy, Fetcher};
+use crate::proto::DESCRIPTOR_SET;
+use crate::search::embedding::{Embedder, ModelError};
+use crate::search::service::Search;
+use crate::server::{self, Parts};
+use crate::{database, jobs, telemetry};
+
+/// How long draining may take; the process leaves before an orchestrator's 30 s are over.
+const DRAIN: Duration = Duration::from_secs(25);
+/// How often readiness is looked at, and how long the database may take to answer.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// gRPC.
+    pub serve: bool,
+    /// REST.
+    pub edge: bool,
+    /// Jobs.
+    pub worker: bool,
+}
+
+/// The database, and the private server behind it where one was started.
+#[derive(Debug)]
+pub struct Database {
+    /// The pool.
+    pub pool: PgPool,
+    server: Option<EmbeddedPostgres>,
+}
+
+impl Database {
+    /// Connects to `DATABASE_URL`, or starts the private server.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (url, server) = match &config.database_url {
+            Some(url) => (url.expose().to_owned(), None),
+            None => {
+                let mut embedded = EmbeddedConfig::new(&config.data_dir);
+                embedded.pg_bin.clone_from(&config.pg_bin);
+                let server = EmbeddedPostgres::start(embedded).await?;
+                (server.url(), Some(server))
+            }
+        };
+        // The message of the driver may hold the address, and with it a password.
+        let pool = database::pool(&url, config.database_connections).map_err(|_| anyhow!("DATABASE_URL is not valid"))?;
+        Ok(Self { pool, server })
+    }
+
+    /// Refuses a schema that is not up to date.
+    pub async fn require_migrated(&self) -> anyhow::Result<()> {
+        match database::pending(&self.pool).await? {
+            None => Ok(()),
+            Some(missing) => Err(anyhow!("the database lacks migration {missing}: run `euhub migrate` first")),
+        }
+    }
+
+    /// Closes the pool, and stops the private server if this process started it.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        if let Some(server) = self.server {
+            server.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The pipeline over a database, with the model where there is one.
+pub fn ingest(config: &Config, db: PgPool, clock: Clock, embedder: Option<Arc<Embedder>>) -> anyhow::Result<Ingest> {
+    let policy = FetchPolicy { allow_private: config.allow_private_sources, ..FetchPolicy::default() };
+    Ok(Ingest { db, clock, fetcher: Fetcher::new(policy)?, embedder })
+}
+
+/// Loads the embedding model; none, with a log line that says what to do, when there is none.
+pub async fn embedder(folder: &Path) -> anyhow::Result<Option<Arc<Embedder>>> {
+    let folder = folder.to_owned();
+    match tokio::task::spawn_blocking(move || Embedder::load(&folder)).await? {
+        Ok(embedder) => Ok(Some(Arc::new(embedder))),
+        Err(error @ ModelError::Missing { .. }) => {
+            telemetry::degraded("model", &error);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs the roles until SIGTERM or SIGINT; `ready` is called once everything listens.
+pub async fn run(config: Config, roles: Roles, database: Option<Database>, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let stopping = CancellationToken::new();
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+
+    let grpc = if roles.serve { Some(listen(config.grpc_addr, "EUHUB_GRPC_ADDR").await?) } else { None };
+    let rest = if roles.edge { Some(listen(config.edge_addr, "EUHUB_EDGE_ADDR").await?) } else { None };
+    let plan = Arc::new(Plan::compile(DESCRIPTOR_SET)?);
+    let (reporter, health) = tonic_health::server::health_reporter();
+
+    let mut upstream = None;
+    if let Some(database) = &database {
+        let embedder = embedder(&config.model_dir()).await?;
+        let ingest = ingest(&config, database.pool.clone(), clock.clone(), embedder.clone())?;
+        if roles.worker {
+            let worker = jobs::worker(ingest.clone(), config.worker_concurrency, stopping.clone()).await?;
+            tasks.spawn(async move { worker.run().await.context("worker") });
+        }
+        if let Some(listener) = grpc {
+            let cache = match &config.redis_url {
+                Some(url) => Cache::redis(url.expose()).map_err(|error| anyhow!(error))?,
+                None => Cache::memory(),
+            };
+            let parts = Parts {
+                search: Search { db: database.pool.clone(), cache, embedder },
+                ingest,
+                new_articles: NewArticles::listen(database.pool.clone(), stopping.clone()),
+                authorizer: Authorizer::new(
+                    database.pool.clone(),
+                    clock.clone(),
+                    config.public_read,
+                    config.admin_key_file.as_deref(),
+                )
+                .map_err(|error| anyhow!(error))?,
+                plan: Arc::clone(&plan),
+                clock: clock.clone(),
+                public_read: config.public_read,
+            };
+            let core = server::core(parts, health)?;
+            upstream = Some(server::in_process(core.clone()));
+            tasks.spawn(server::serve(core, listener, stopping.clone()));
+            tasks.spawn(watch_readiness(database.pool.clone(), reporter.clone(), stopping.clone()));
+        }
+    }
+    if let Some(listener) = rest {
+        let upstream = match upstream {
+            Some(upstream) => upstream,
+            None => remote(&config.core_url)?,
+        };
+        let router = euhub_edge::http::router(plan, upstream, edge_config(&config)?)?;
+        tasks.spawn(server::serve_edge(router, listener, stopping.clone()));
+    }
+
+    ready();
+    telemetry::lifecycle("started", &"");
+    let failed = tokio::select! {
+        signal = stop_signal() => { telemetry::lifecycle("stopping", &signal?); None }
+        ended = tasks.join_next() => ended,
+    };
+    for service in server::SERVICES {
+        reporter.set_service_status(service, ServingStatus::NotServing).await;
+    }
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    stopping.cancel();
+    let drained = tokio::time::timeout(DRAIN, drain(&mut tasks)).await;
+    if let Some(database) = database {
+        database.close().await?;
+    }
+    match (failed, drained) {
+        (Some(ended), _) => ended?.and_then(|()| Err(anyhow!("a part of the process ended by itself"))),
+        (None, Ok(result)) => {
+            telemetry::lifecycle("stopped", &"");
+            result
+        }
+        (None, Err(_)) => {
+            telemetry::lifecycle("stopped", &"some calls were cut off: they took longer than the drain allows");
+            Ok(())
+        }
+    }
+}
+
+async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        result = result.and(ended?);
+    }
+    result
+}
+
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Keeps the health of every service at what the database answers.
+async fn watch_readiness(db: PgPool, reporter: HealthReporter, stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut known = None;
+    loop {
+        let probe = sqlx::query_scalar!("SELECT 1 AS one").fetch_one(&db);
+        let ready = tokio::time::timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok());
+        if stopping.is_cancelled() {
+            return Ok(());
+        }
+        if known != Some(ready) {
+            let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+            for service in server::SERVICES {
+                reporter.set_service_status(service, status).await;
+            }
+            reporter.set_service_status("", status).await;
+            telemetry::readiness(ready);
+            known = Some(ready);
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            () = tokio::time::sleep(PROBE) => {}
+        }
+    }
+}
+
+async fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address}; set {setting} to another address"))
+}
+
+/// A core in another process; it need not be up yet.
+fn remote(url: &str) -> anyhow::Result<Upstream> {
+    let channel = Endpoint::from_shared(url.to_owned())
+        .context("core_url")?
+        .connect_timeout(Duration::from_secs(3))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .connect_lazy();
+    Ok(Upstream::new(tower::ServiceExt::<http::Request<tonic::body::Body>>::map_err(channel, tower::BoxError::from)))
+}
+
+fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
+    let limit = RateLimit::per_minute;
+    let trusted_proxies = config
+        .trusted_proxies
+        .iter()
+        .map(|network| network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network")))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(EdgeConfig {
+        cors_origins: config.cors_origins.clone(),
+        trusted_proxies,
+        rate_limit: limit(config.rate_limit_per_minute),
+        rate_classes: vec![
+            RateClass::new("search", limit(config.search_rate_limit_per_minute), &["GET *search*", "GET *:similar"]),
+            RateClass::new(
+                "write",
+                limit(config.write_rate_limit_per_minute),
+                &["POST *", "PUT *", "PATCH *", "DELETE *"],
+            ),
+        ],
+        no_store_prefixes: vec!["/api/v1/admin".into(), "/api/v1/sources".into()],
+        error_domain: "euhub".into(),
+        api_title: "EU Intelligence Hub".into(),
+        api_version: env!("CARGO_PKG_VERSION").into(),
+        ..EdgeConfig::default()
+    })
+}

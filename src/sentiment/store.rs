@@ -1,0 +1,179 @@
+//! SQL of tone: what is shown of keywords comes from the aggregates.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+
+use crate::error::Result;
+use crate::sentiment::analyze::{Label, Phrase};
+use crate::sentiment::stats::Sums;
+
+/// Which aggregates to add up.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The keyword.
+    pub keyword_id: i64,
+    /// From this day on; all days when not given.
+    pub first: Option<NaiveDate>,
+    /// To this day, included.
+    pub last: NaiveDate,
+}
+
+/// A keyword's sums of one source.
+#[derive(Debug)]
+pub struct SourceSums {
+    /// Slug of the source.
+    pub source: String,
+    /// Its name for people.
+    pub display_name: String,
+    /// ISO 3166-1 alpha-2.
+    pub country: String,
+    /// First day with an article.
+    pub first: NaiveDate,
+    /// Last day with an article.
+    pub last: NaiveDate,
+    /// The sums.
+    pub sums: Sums,
+}
+
+/// Sums by source, most articles first.
+pub async fn by_source(db: impl PgExecutor<'_>, span: &Span) -> Result<Vec<SourceSums>> {
+    let rows = sqlx::query!(
+        r#"SELECT s.slug, s.display_name, s.country, min(d.day) AS "first!", max(d.day) AS "last!",
+               sum(d.n)::bigint AS "n!", sum(d.sum)::float8 AS "sum!", sum(d.sum_of_squares)::float8 AS "squares!",
+               sum(d.positive)::bigint AS "positive!", sum(d.neutral)::bigint AS "neutral!",
+               sum(d.negative)::bigint AS "negative!", sum(d.abstained)::bigint AS "abstained!"
+           FROM keyword_daily d JOIN sources s ON s.id = d.source_id
+           WHERE d.keyword_id = $1 AND ($2::date IS NULL OR d.day >= $2) AND d.day <= $3
+           GROUP BY s.id ORDER BY sum(d.n) DESC, s.slug"#,
+        span.keyword_id,
+        span.first,
+        span.last
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SourceSums {
+            source: row.slug,
+            display_name: row.display_name,
+            country: row.country,
+            first: row.first,
+            last: row.last,
+            sums: Sums {
+                articles: row.n,
+                sum: row.sum,
+                squares: row.squares,
+                positive: row.positive,
+                neutral: row.neutral,
+                negative: row.negative,
+                abstained: row.abstained,
+            },
+        })
+        .collect())
+}
+
+/// Sums by day, oldest first; days without an article are left out.
+pub async fn by_day(
+    db: impl PgExecutor<'_>,
+    span: &Span,
+    source_id: Option<i64>,
+    country: Option<&str>,
+) -> Result<Vec<(NaiveDate, Sums)>> {
+    let rows = sqlx::query!(
+        r#"SELECT d.day, sum(d.n)::bigint AS "n!", sum(d.sum)::float8 AS "sum!",
+               sum(d.sum_of_squares)::float8 AS "squares!", sum(d.positive)::bigint AS "positive!",
+               sum(d.neutral)::bigint AS "neutral!", sum(d.negative)::bigint AS "negative!",
+               sum(d.abstained)::bigint AS "abstained!"
+           FROM keyword_daily d
+           WHERE d.keyword_id = $1 AND ($2::date IS NULL OR d.day >= $2) AND d.day <= $3
+             AND ($4::bigint IS NULL OR d.source_id = $4)
+             AND ($5::text IS NULL OR d.source_id IN (SELECT id FROM sources WHERE country = $5))
+           GROUP BY d.day ORDER BY d.day"#,
+        span.keyword_id,
+        span.first,
+        span.last,
+        source_id,
+        country
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let sums = Sums {
+                articles: row.n,
+                sum: row.sum,
+                squares: row.squares,
+                positive: row.positive,
+                neutral: row.neutral,
+                negative: row.negative,
+                abstained: row.abstained,
+            };
+            (row.day, sums)
+        })
+        .collect())
+}
+
+/// What one analyzer said of one article.
+#[derive(Debug)]
+pub struct Analysis {
+    /// Name of the analyzer.
+    pub analyzer: String,
+    /// Its version.
+    pub analyzer_version: String,
+    /// ISO 639-1.
+    pub language: String,
+    /// Why there is no score; empty when there is one.
+    pub abstain_reason: String,
+    /// -1 to 1.
+    pub score: Option<f64>,
+    /// 1 (very negative) to 5.
+    pub label: Option<i16>,
+    /// 0 to 1.
+    pub confidence: Option<f64>,
+    /// 0 to 1.
+    pub subjectivity: Option<f64>,
+    /// 0 to 1.
+    pub positive: Option<f64>,
+    /// 0 to 1.
+    pub neutral: Option<f64>,
+    /// 0 to 1.
+    pub negative: Option<f64>,
+    /// Strongest first.
+    pub phrases: Json<Vec<Phrase>>,
+    /// When it was made.
+    pub create_time: DateTime<Utc>,
+}
+
+/// Every analysis of an article, newest first; none when there is no such article or it waits for analysis.
+pub async fn analyses(db: impl PgExecutor<'_>, article_id: i64) -> Result<Vec<Analysis>> {
+    Ok(sqlx::query_as!(
+        Analysis,
+        r#"SELECT analyzer, analyzer_version, language, abstain_reason, score, label, confidence, subjectivity, positive,
+               neutral, negative, phrases AS "phrases: Json<Vec<Phrase>>", create_time
+           FROM article_sentiments WHERE article_id = $1
+           ORDER BY create_time DESC, analyzer, analyzer_version"#,
+        article_id
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Whether there is such an article.
+pub async fn article_exists(db: impl PgExecutor<'_>, id: i64) -> Result<bool> {
+    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM articles WHERE id = $1) AS "exists!""#, id)
+        .fetch_one(db)
+        .await?)
+}
+
+/// A label as it is stored and sent: 1 (very negative) to 5.
+pub fn label_number(label: Label) -> i16 {
+    match label {
+        Label::VeryNegative => 1,
+        Label::Negative => 2,
+        Label::Neutral => 3,
+        Label::Positive => 4,
+        Label::VeryPositive => 5,
+    }
+}

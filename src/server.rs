@@ -1,0 +1,196 @@
+//! The gRPC services and the layers in front of them, in order: access line, deadline, authorization.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request as HttpRequest;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use euhub_edge::http::Upstream;
+use euhub_edge::plan::Plan;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::ServiceExt;
+
+use crate::admin::rpc::AdminRpc;
+use crate::articles::rpc::ArticleRpc;
+use crate::articles::watch::NewArticles;
+use crate::auth::{self, Authorizer, Caller};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::ingest::Ingest;
+use crate::keywords::rpc::KeywordRpc;
+use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
+use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
+use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
+use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
+use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
+use crate::proto::source_service_server::{SERVICE_NAME as SOURCE, SourceServiceServer};
+use crate::proto::DESCRIPTOR_SET;
+use crate::search::rpc::SearchRpc;
+use crate::search::service::Search;
+use crate::sentiment::rpc::SentimentRpc;
+use crate::sources::rpc::SourceRpc;
+use crate::telemetry;
+
+/// Every service, for health.
+pub const SERVICES: [&str; 6] = [ADMIN, ARTICLE, KEYWORD, SEARCH, SENTIMENT, SOURCE];
+
+/// Longest time for a call, unless the caller asks for less.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Largest request message: a JSON body's limit, and room for what protobuf adds.
+const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
+/// Largest answer: a page of 100 whole articles.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+/// Calls that one connection may have open at once.
+const MAX_STREAMS: u32 = 256;
+
+/// What the services are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Search, and through it the archive, the cache and the model.
+    pub search: Search,
+    /// Fetches that an administrator asks for.
+    pub ingest: Ingest,
+    /// Wakes watchers.
+    pub new_articles: NewArticles,
+    /// Who may what.
+    pub authorizer: Authorizer,
+    /// Writes exports as JSON.
+    pub plan: Arc<Plan>,
+    /// The time.
+    pub clock: Clock,
+    /// Reading needs no key.
+    pub public_read: bool,
+}
+
+/// Every service behind deadline and authorization; the same for a socket and for the edge in this process.
+pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<Router> {
+    let db = parts.search.db.clone();
+    let clock = parts.clock;
+    let admin =
+        AdminRpc { start_time: clock.now(), search: parts.search.clone(), public_read: parts.public_read };
+    let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };
+    let keywords = KeywordRpc { db: db.clone(), clock: clock.clone() };
+    let sentiment = SentimentRpc { db: db.clone(), clock: clock.clone() };
+    let sources = SourceRpc { db, clock, ingest: parts.ingest };
+
+    macro_rules! limited {
+        ($service:expr) => {
+            $service.max_decoding_message_size(MAX_REQUEST_BYTES).max_encoding_message_size(MAX_RESPONSE_BYTES)
+        };
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let router = Routes::new(limited!(AdminServiceServer::new(admin)))
+        .add_service(limited!(ArticleServiceServer::new(articles)))
+        .add_service(limited!(KeywordServiceServer::new(keywords)))
+        .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))
+        .add_service(limited!(SentimentServiceServer::new(sentiment)))
+        .add_service(limited!(SourceServiceServer::new(sources)))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare()
+        .into_axum_router();
+    Ok(router.layer(from_fn_with_state(parts.authorizer, auth::authorize)).layer(from_fn(deadline)))
+}
+
+/// Serves gRPC on a socket until `stopping`; then in-flight calls finish and new ones are refused.
+pub async fn serve(router: Router, listener: TcpListener, stopping: CancellationToken) -> anyhow::Result<()> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_routes(Routes::from(router.layer(from_fn(telemetry::access))))
+        .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// The services for the edge in this process, with no socket between.
+pub fn in_process(router: Router) -> Upstream {
+    let service = router
+        .map_request(|request: http::Request<tonic::body::Body>| request.map(axum::body::Body::new))
+        .map_response(|response: Response| response.map(tonic::body::Body::new))
+        .map_err(tower::BoxError::from);
+    Upstream::new(service)
+}
+
+/// Serves REST until `stopping`; then in-flight requests finish.
+pub async fn serve_edge(router: Router, listener: TcpListener, stopping: CancellationToken) -> anyhow::Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+    Ok(())
+}
+
+/// Who makes a call; the authorization layer put it there.
+pub fn caller<T>(request: &Request<T>) -> Result<Caller> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Error::Internal("a call came around the authorization layer".into()))
+}
+
+/// Ends a call at its deadline: the caller's by `grpc-timeout`, but no later than ours. Streams must begin by then.
+async fn deadline(request: HttpRequest, next: Next) -> Response {
+    let asked = request.headers().get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
+    let deadline = asked.map_or(DEADLINE, |asked| asked.min(DEADLINE));
+    match tokio::time::timeout(deadline, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let status = Status::deadline_exceeded("the call took longer than its deadline");
+            status.into_http::<axum::body::Body>().into_response()
+        }
+    }
+}
+
+/// Reads `grpc-timeout`: at most eight digits and a unit.
+fn grpc_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_read_as_the_protocol_writes_them() {
+        let table = [
+            ("5S", Some(Duration::from_secs(5))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("999999999S", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("5é", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(grpc_timeout(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Fetching and reading feeds, from servers and documents that misbehave.
+
+mod fetching;
+mod parsing;
+mod server;

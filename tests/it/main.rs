@@ -1,0 +1,1 @@
+//! The integration tests: one binary, one private Postgres a run, one database a test.
