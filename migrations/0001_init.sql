@@ -261,7 +261,7 @@ CREATE TABLE keyword_terms (
     term text NOT NULL,
     folded text NOT NULL GENERATED ALWAYS AS (fold(term)) STORED,
     query tsquery NOT NULL GENERATED ALWAYS AS (phraseto_tsquery(search_config(language), term)) STORED,
-    UNIQUE (keyword_id, language, folded)
+    UNIQUE (keyword_id, language, term)
 );
 CREATE INDEX keyword_terms_folded ON keyword_terms (folded);
 

@@ -41,7 +41,7 @@ pub async fn enqueue(
     task: &str,
     payload: serde_json::Value,
 ) -> crate::error::Result<()> {
-    sqlx::query_scalar!(r#"SELECT (graphile_worker.add_job($1, $2)).id AS "id!""#, task, payload).fetch_one(db).await?;
+    sqlx::query_scalar!(r#"SELECT (graphile_worker.add_job($1, $2::jsonb::json)).id AS "id!""#, task, payload).fetch_one(db).await?;
     Ok(())
 }
 

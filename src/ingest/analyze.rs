@@ -122,12 +122,10 @@ fn analyzed(article: &Unanalyzed, embedding: Option<(Vector, String)>) -> Analyz
 
 /// The article that this one is a wire copy of: the oldest that is alike enough, or what that one is a copy of.
 fn original_of(article: &Unanalyzed, candidates: &[Candidate]) -> Option<i64> {
-    let text = format!("{}\n{}", article.title, article.body);
+    // Bodies alone: each outlet writes its own headline over a wire story.
+    let alike = |candidate: &&Candidate| near_duplicate::similarity(&article.body, &candidate.body);
     candidates
         .iter()
-        .find(|candidate| {
-            let other = format!("{}\n{}", candidate.title, candidate.body);
-            near_duplicate::similarity(&text, &other) >= near_duplicate::SYNDICATED_THRESHOLD
-        })
+        .find(|candidate| alike(candidate) >= near_duplicate::SYNDICATED_THRESHOLD)
         .map(|candidate| candidate.syndicated_of.unwrap_or(candidate.id))
 }

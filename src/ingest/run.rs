@@ -35,6 +35,7 @@ struct Failure {
 struct Content {
     body: Box<Body>,
     entries: Vec<ParsedEntry>,
+    repeated: usize,
     failed: usize,
     problem: Option<Failure>,
 }
@@ -70,9 +71,9 @@ impl Ingest {
             Ok(Some(content)) => {
                 let total = content.entries.len();
                 let new = self.store(&feed, content.entries).await?;
-                run.fetched = number(total + content.failed);
+                run.fetched = number(total + content.repeated + content.failed);
                 run.new = number(new);
-                run.duplicate = number(total - new);
+                run.duplicate = number(total - new + content.repeated);
                 run.failed = number(content.failed);
                 run.http_status = i32::from(content.body.status);
                 if let Some(problem) = content.problem {
@@ -118,7 +119,7 @@ impl Ingest {
             let parsed = feed::parse(&body.bytes, body.content_type.as_deref(), &body.final_url);
             (body, parsed)
         });
-        let (body, parsed) = parsed.await.map_err(|error| {
+        let (mut body, parsed) = parsed.await.map_err(|error| {
             Failure {
                 class: "internal".into(),
                 message: "the feed could not be parsed".into(),
@@ -133,6 +134,10 @@ impl Ingest {
         for entry in &mut entries {
             entry.language = entry.language.take().or_else(|| declared.clone());
         }
+        if parsed.broken_off {
+            // What is missing must not hide behind an unchanged validator.
+            (body.etag, body.last_modified) = (None, None);
+        }
         let problem = if parsed.broken_off {
             Some(Failure::partial("broken_off", "the document breaks off or turns malformed".into()))
         } else if parsed.ignored > 0 {
@@ -145,7 +150,8 @@ impl Ingest {
                 Failure::partial("entry", format!("entry {}: {}", problem.index + 1, problem.reason))
             })
         };
-        Ok(Some(Content { body, entries, failed: parsed.problems.len() + parsed.ignored, problem }))
+        let failed = parsed.problems.len() + parsed.ignored;
+        Ok(Some(Content { body, entries, repeated: parsed.repeated, failed, problem }))
     }
 
     /// Stores what is new, a bounded number in each transaction; the number of new articles.
@@ -209,7 +215,7 @@ fn new_article(entry: ParsedEntry, now: DateTime<Utc>) -> NewArticle {
         url: entry.url.map(String::from).unwrap_or_default(),
         guid,
         content_hash: normalise::content_hash(&entry.title, &entry.body),
-        bands: near_duplicate::bands(&text),
+        bands: near_duplicate::bands(&entry.body),
         title: entry.title,
         body: entry.body,
         authors: entry.authors,

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use pgvector::Vector;
 use serde_json::json;
-use sqlx::types::Json;
 use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
@@ -213,7 +212,7 @@ pub async fn insert_articles(
         feed.source_id,
         feed.country,
         now,
-        Json(rows) as _,
+        serde_json::Value::Array(rows),
         &hashes
     )
     .fetch_all(&mut **tx)
@@ -281,8 +280,6 @@ pub struct Candidate {
     /// The article that it is itself a copy of.
     pub syndicated_of: Option<i64>,
     /// Plain text.
-    pub title: String,
-    /// Plain text.
     pub body: String,
 }
 
@@ -294,7 +291,7 @@ pub async fn near_duplicate_candidates(
 ) -> Result<Vec<Candidate>> {
     Ok(sqlx::query_as!(
         Candidate,
-        "SELECT id, syndicated_of, title, body FROM articles
+        "SELECT id, syndicated_of, body FROM articles
          WHERE near_duplicate_bands && $1 AND source_id <> $2 AND language = $3 AND analyze_time IS NOT NULL
            AND publish_time BETWEEN $4::timestamptz - interval '3 days' AND $4::timestamptz + interval '3 days'
          ORDER BY publish_time, id LIMIT $5",
@@ -392,7 +389,7 @@ pub async fn complete(
         scored.map(|scored| scored.positive),
         scored.map(|scored| scored.neutral),
         scored.map(|scored| scored.negative),
-        Json(scored.map(|scored| scored.phrases.as_slice()).unwrap_or_default()) as _,
+        scored.map_or_else(|| json!([]), |scored| json!(scored.phrases)),
         now
     )
     .execute(&mut **tx)

@@ -253,7 +253,7 @@ pub async fn replace_terms(tx: &mut PgTransaction<'_>, id: i64, terms: &[Term]) 
     for (position, term) in terms.iter().enumerate() {
         let nodes = sqlx::query_scalar!(
             r#"INSERT INTO keyword_terms (keyword_id, position, language, term) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (keyword_id, language, folded) DO NOTHING RETURNING numnode(query) AS "nodes!""#,
+               ON CONFLICT (keyword_id, language, term) DO NOTHING RETURNING numnode(query) AS "nodes!""#,
             id,
             i32::try_from(position).unwrap_or(i32::MAX),
             term.language,
@@ -263,7 +263,7 @@ pub async fn replace_terms(tx: &mut PgTransaction<'_>, id: i64, terms: &[Term]) 
         .await?;
         let problem = match nodes {
             Some(0) => "holds no word to search for: stop words and punctuation alone match nothing.",
-            None => "stands twice in the same language, case and accents aside.",
+            None => "stands twice in the same language.",
             Some(_) => continue,
         };
         return Err(Error::invalid(format!("keyword.terms[{position}].term"), problem));
