@@ -12,7 +12,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn model_dir() -> PathBuf {
+pub fn model_dir() -> PathBuf {
     let dir = std::env::var_os("EUHUB_MODEL_DIR")
         .map_or_else(|| root().join(".euhub/model/all-MiniLM-L6-v2"), PathBuf::from);
     assert!(

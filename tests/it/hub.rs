@@ -1,0 +1,229 @@
+//! A whole Hub for one test: its own database, the services in this process, REST and gRPC on real sockets.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use euhub::articles::watch::NewArticles;
+use euhub::auth::{Authorizer, generate_key};
+use euhub::cache::Cache;
+use euhub::clock::{Clock, system_rng};
+use euhub::database;
+use euhub::embedded::EmbeddedPostgres;
+use euhub::ingest::Ingest;
+use euhub::ingest::fetch::{FetchPolicy, Fetcher};
+use euhub::proto::DESCRIPTOR_SET;
+use euhub::search::embedding::Embedder;
+use euhub::search::service::Search;
+use euhub::seed;
+use euhub::server::{self, Parts};
+use euhub_edge::http::{EdgeConfig, RateLimit};
+use euhub_edge::plan::Plan;
+use serde_json::Value;
+use sqlx::{Connection, PgConnection, PgPool};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// The run's Postgres, and the templates that each test's database is copied from.
+struct Ground {
+    server: EmbeddedPostgres,
+    folder: TempDir,
+}
+
+static GROUND: OnceCell<Ground> = OnceCell::const_new();
+static SEEDED: OnceCell<()> = OnceCell::const_new();
+
+/// A running Hub.
+pub struct Hub {
+    /// Its database.
+    pub db: PgPool,
+    /// Its database's address, for processes of the test's own.
+    pub database_url: String,
+    /// Its pipeline; private sources are allowed.
+    pub ingest: Ingest,
+    /// Address of the REST edge.
+    pub rest: SocketAddr,
+    /// Address of the gRPC server.
+    pub grpc: SocketAddr,
+    /// A key with the scope `admin`.
+    pub admin_key: String,
+    /// Ends the servers.
+    pub stopping: CancellationToken,
+    client: reqwest::Client,
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+/// An answer of the edge.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The body as JSON, of an answer that must be a 200.
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.json()
+    }
+
+    /// The field of the first violation, of an answer that must be a 400.
+    pub fn violation(&self) -> String {
+        assert_eq!(self.status, 400, "{}", self.text);
+        let json = self.json();
+        let details = json["error"]["details"].as_array().expect("details").clone();
+        let bad = details.iter().find(|detail| detail["fieldViolations"].is_array()).expect("a BadRequest detail");
+        bad["fieldViolations"][0]["field"].as_str().expect("a field").to_owned()
+    }
+}
+
+impl Hub {
+    /// A Hub whose database holds the schema and nothing else.
+    pub async fn empty() -> Self {
+        Self::on(&ground().await.server, "template_empty").await
+    }
+
+    /// A Hub with the sample sources, keywords and articles.
+    pub async fn seeded() -> Self {
+        let ground = ground().await;
+        SEEDED.get_or_init(|| seed_template(ground)).await;
+        Self::on(&ground.server, "template_seeded").await
+    }
+
+    async fn on(server: &EmbeddedPostgres, template: &str) -> Self {
+        let name = format!("test_{}", uuid());
+        admin_sql(server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        let database_url = server.url_of(&name);
+        let db = database::pool(&database_url, 10).unwrap();
+        let stopping = CancellationToken::new();
+        let (key, hash) = generate_key(&mut system_rng());
+        let clock = Clock::system();
+        let scopes = ["admin".to_owned()];
+        euhub::admin::store::insert_api_key(&db, "test", &hash, &scopes, clock.now(), None).await.unwrap();
+
+        let ingest = ingest(db.clone());
+        let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
+        let parts = Parts {
+            search: Search { db: db.clone(), cache: Cache::memory(), embedder: Some(embedder()) },
+            ingest: ingest.clone(),
+            new_articles: NewArticles::listen(db.clone(), stopping.clone()),
+            authorizer: Authorizer::new(db.clone(), clock.clone(), true, None).unwrap(),
+            plan: Arc::clone(&plan),
+            clock,
+            public_read: true,
+        };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let core = server::core(parts, health).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = listener.local_addr().unwrap();
+        tokio::spawn(server::serve(core.clone(), listener, stopping.clone()));
+
+        let config = EdgeConfig { rate_limit: RateLimit::OFF, rate_classes: Vec::new(), ..EdgeConfig::default() };
+        let edge = euhub_edge::http::router(plan, server::in_process(core), config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rest = listener.local_addr().unwrap();
+        tokio::spawn(server::serve_edge(edge, listener, stopping.clone()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { db, database_url, ingest, rest, grpc, admin_key: key, stopping, client }
+    }
+
+    /// A request that is not sent yet; `path` begins with `/`.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        self.client.request(method, format!("http://{}{path}", self.rest))
+    }
+
+    /// GET, without a key.
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request("GET", path)).await
+    }
+
+    /// A call with the admin key and, unless it is null, a JSON body.
+    pub async fn admin(&self, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.request(method, path).bearer_auth(&self.admin_key);
+        let request = match body {
+            Value::Null => request,
+            body => request.header("content-type", "application/json").body(body.to_string()),
+        };
+        send(request).await
+    }
+
+    /// A gRPC channel, for the generated clients.
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
+    }
+}
+
+/// Sends a request and reads the whole answer.
+pub async fn send(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.unwrap() }
+}
+
+/// A pipeline that may read files and private addresses.
+pub fn ingest(db: PgPool) -> Ingest {
+    let policy = FetchPolicy { allow_private: true, ..FetchPolicy::default() };
+    Ingest { db, clock: Clock::system(), fetcher: Fetcher::new(policy).unwrap(), embedder: Some(embedder()) }
+}
+
+/// The model, loaded once a run.
+pub fn embedder() -> Arc<Embedder> {
+    static EMBEDDER: OnceLock<Arc<Embedder>> = OnceLock::new();
+    let folder = crate::embedding::model_dir();
+    Arc::clone(EMBEDDER.get_or_init(|| Arc::new(Embedder::load(&folder).unwrap())))
+}
+
+/// The project's folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+async fn ground() -> &'static Ground {
+    GROUND
+        .get_or_init(|| async {
+            let folder = crate::embedded::scratch();
+            let server = EmbeddedPostgres::start(crate::embedded::config(folder.path())).await.unwrap();
+            admin_sql(&server, "CREATE DATABASE template_empty".into()).await;
+            let db = database::pool(&server.url_of("template_empty"), 2).unwrap();
+            database::migrate(&db).await.unwrap();
+            db.close().await;
+            Ground { server, folder }
+        })
+        .await
+}
+
+async fn seed_template(ground: &Ground) {
+    admin_sql(&ground.server, "CREATE DATABASE template_seeded TEMPLATE template_empty".into()).await;
+    let db = database::pool(&ground.server.url_of("template_seeded"), 4).unwrap();
+    seed::seed(&ingest(db.clone()), &root().join("samples"), ground.folder.path(), |_| ()).await.unwrap();
+    // Statistics as a live database has them.
+    sqlx::query("ANALYZE").execute(&db).await.unwrap();
+    db.close().await;
+}
+
+async fn admin_sql(server: &EmbeddedPostgres, sql: String) {
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn uuid() -> String {
+    use rand::RngExt;
+    format!("{:032x}", system_rng().random::<u128>())
+}
