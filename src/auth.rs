@@ -79,7 +79,12 @@ impl fmt::Debug for Authorizer {
 
 impl Authorizer {
     /// Reads the admin key file, where there is one.
-    pub fn new(db: PgPool, clock: Clock, public_read: bool, admin_key_file: Option<&Path>) -> Result<Self, String> {
+    pub fn new(
+        db: PgPool,
+        clock: Clock,
+        public_read: bool,
+        admin_key_file: Option<&Path>,
+    ) -> Result<Self, String> {
         let admin_key_hash = match admin_key_file {
             None => None,
             Some(path) => {
@@ -106,7 +111,9 @@ impl Authorizer {
             return match need {
                 None => Ok(caller("public".into())),
                 Some(Scope::Read) if self.public_read => Ok(caller("public".into())),
-                Some(_) => Err(Error::Unauthenticated("this call needs an API key: `authorization: Bearer euhub_...`")),
+                Some(_) => Err(Error::Unauthenticated(
+                    "this call needs an API key: `authorization: Bearer euhub_...`",
+                )),
             };
         };
         let hash = hash(&key);
@@ -156,7 +163,9 @@ struct Call {
 
 impl Call {
     fn of(request: &Request) -> Self {
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let header = |name: &str| {
+            request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
         Self {
             path: request.uri().path().to_owned(),
             key: bearer(request),
@@ -186,9 +195,13 @@ fn required_scope(path: &str) -> Option<Scope> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (service, method) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     match service {
-        "grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => None,
+        "grpc.health.v1.Health"
+        | "grpc.reflection.v1.ServerReflection"
+        | "grpc.reflection.v1alpha.ServerReflection" => None,
         "euhub.v1.AdminService" if method == "GetStatus" => None,
-        "euhub.v1.ArticleService" | "euhub.v1.SearchService" | "euhub.v1.SentimentService" => Some(Scope::Read),
+        "euhub.v1.ArticleService" | "euhub.v1.SearchService" | "euhub.v1.SentimentService" => {
+            Some(Scope::Read)
+        }
         "euhub.v1.KeywordService" => match method {
             "CreateKeyword" | "UpdateKeyword" | "DeleteKeyword" => Some(Scope::Admin),
             _ => Some(Scope::Read),

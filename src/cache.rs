@@ -41,8 +41,11 @@ impl Cache {
 
     /// A cache in the Redis of `url`; it need not be up yet.
     pub fn redis(url: &str) -> Result<Self, String> {
-        let manager = RedisConnectionManager::new(url).map_err(|error| format!("REDIS_URL: {}", error.category()))?;
-        Ok(Self::Redis(Pool::builder().max_size(8).connection_timeout(REDIS_TIMEOUT).build_unchecked(manager)))
+        let manager =
+            RedisConnectionManager::new(url).map_err(|error| format!("REDIS_URL: {}", error.category()))?;
+        Ok(Self::Redis(
+            Pool::builder().max_size(8).connection_timeout(REDIS_TIMEOUT).build_unchecked(manager),
+        ))
     }
 
     /// Where values live: `memory` or `redis`.

@@ -203,7 +203,7 @@ async fn standalone(config: Config, seed: bool) -> anyhow::Result<()> {
     }
     let (rest, grpc) = (config.edge_addr, config.grpc_addr);
     let ready = move || {
-        say(&format!("EU Intelligence Hub is ready. Stop it with Ctrl-C."));
+        say("EU Intelligence Hub is ready. Stop it with Ctrl-C.");
         say(&format!("  REST      http://{rest}/api/v1/keywords"));
         say(&format!("  OpenAPI   http://{rest}/api/openapi.json"));
         say(&format!("  health    http://{rest}/health"));
@@ -224,7 +224,10 @@ async fn with_database(config: Config, roles: Roles) -> anyhow::Result<()> {
 }
 
 /// Opens database and model, does `work`, and closes again whatever came of it.
-async fn with_ingest(config: &Config, work: impl AsyncFnOnce(Ingest) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn with_ingest(
+    config: &Config,
+    work: impl AsyncFnOnce(Ingest) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let database = Database::open(config).await?;
     let result = async {
         database::migrate(&database.pool).await?;
@@ -239,7 +242,8 @@ async fn with_ingest(config: &Config, work: impl AsyncFnOnce(Ingest) -> anyhow::
 async fn seed_with_progress(ingest: &Ingest, config: &Config, show: bool) -> anyhow::Result<seed::Seeded> {
     let bar = spinner(show, "samples");
     let result =
-        seed::seed(ingest, &config.samples_dir, &config.data_dir, |step| bar.set_message(step.to_owned())).await;
+        seed::seed(ingest, &config.samples_dir, &config.data_dir, |step| bar.set_message(step.to_owned()))
+            .await;
     bar.finish_and_clear();
     let seeded = result?;
     if show {
@@ -285,7 +289,9 @@ async fn ingest_now(ingest: &Ingest, source: Option<&str>, json: bool) -> anyhow
     }
     bar.finish_and_clear();
     if failed > 0 {
-        bail!("{failed} feeds could not be fetched; the lines above and `GET /api/v1/sources/*/runs` say why");
+        bail!(
+            "{failed} feeds could not be fetched; the lines above and `GET /api/v1/sources/*/runs` say why"
+        );
     }
     Ok(())
 }
@@ -304,8 +310,7 @@ async fn api_key(config: &Config, command: ApiKeyCommand) -> anyhow::Result<()> 
 async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow::Result<()> {
     let db = &database.pool;
     let now = Clock::system().now();
-    let operator =
-        Caller { actor: "command-line".into(), client: String::new(), request_id: String::new() };
+    let operator = Caller { actor: "command-line".into(), client: String::new(), request_id: String::new() };
     match command {
         ApiKeyCommand::Create { name, scopes, expires_in_days, json } => {
             let (key, hash) = auth::generate_key(&mut system_rng());
@@ -316,7 +321,9 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
             admin::audit(&mut *tx, &operator, "apikeys.create", &format!("apiKeys/{id}"), now).await?;
             tx.commit().await?;
             if json {
-                return say_json(&serde_json::json!({ "id": id, "key": key, "scopes": scopes, "expire_time": expire_time }));
+                return say_json(
+                    &serde_json::json!({ "id": id, "key": key, "scopes": scopes, "expire_time": expire_time }),
+                );
             }
             say(&format!("key {id} ({}), shown this once:", scopes.join(", ")));
             say(&key);
@@ -361,7 +368,8 @@ async fn healthcheck(url: &str, service: &str) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("nothing answers at {url}"))?;
     let request = HealthCheckRequest { service: service.to_owned() };
-    let answer = HealthClient::new(channel).check(request).await.map_err(|status| anyhow!("{}", status.message()))?;
+    let answer =
+        HealthClient::new(channel).check(request).await.map_err(|status| anyhow!("{}", status.message()))?;
     match answer.into_inner().status() {
         ServingStatus::Serving => {
             say("serving");

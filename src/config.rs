@@ -93,7 +93,8 @@ impl Default for Config {
             rate_limit_per_minute: 60,
             search_rate_limit_per_minute: 60,
             write_rate_limit_per_minute: 60,
-            log: "info,sqlx::postgres::notice=warn,graphile_worker=warn,graphile_worker_migrations=warn".into(),
+            log: "info,sqlx::postgres::notice=warn,graphile_worker=warn,graphile_worker_migrations=warn"
+                .into(),
             log_format: LogFormat::Auto,
         }
     }

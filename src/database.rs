@@ -44,5 +44,6 @@ pub async fn pending(db: &PgPool) -> anyhow::Result<Option<String>> {
     connection.ensure_migrations_table(&MIGRATOR.table_name).await?;
     let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
     let missing = MIGRATOR.iter().rfind(|wanted| !applied.iter().any(|done| done.version == wanted.version));
-    Ok(missing.map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))))
+    Ok(missing
+        .map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))))
 }

@@ -63,7 +63,11 @@ pub enum Error {
 impl Error {
     /// One broken rule of one field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::Invalid(vec![Violation { field: field.into(), description: description.into(), rule: "invalid" }])
+        Self::Invalid(vec![Violation {
+            field: field.into(),
+            description: description.into(),
+            rule: "invalid",
+        }])
     }
 }
 

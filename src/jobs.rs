@@ -32,7 +32,10 @@ const SWEEP_BATCH: usize = 50;
 
 /// Brings the queue's own schema up to date.
 pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
-    WorkerUtils::new(db.clone(), "graphile_worker".to_owned()).migrate().await.context("migrate the job queue")
+    WorkerUtils::new(db.clone(), "graphile_worker".to_owned())
+        .migrate()
+        .await
+        .context("migrate the job queue")
 }
 
 /// Puts a job in the queue; in the transaction of what causes it.
@@ -41,12 +44,22 @@ pub async fn enqueue(
     task: &str,
     payload: serde_json::Value,
 ) -> crate::error::Result<()> {
-    sqlx::query_scalar!(r#"SELECT (graphile_worker.add_job($1, $2::jsonb::json)).id AS "id!""#, task, payload).fetch_one(db).await?;
+    sqlx::query_scalar!(
+        r#"SELECT (graphile_worker.add_job($1, $2::jsonb::json)).id AS "id!""#,
+        task,
+        payload
+    )
+    .fetch_one(db)
+    .await?;
     Ok(())
 }
 
 /// A worker for every job and schedule, until `stopping`.
-pub async fn worker(ingest: Ingest, concurrency: usize, stopping: CancellationToken) -> anyhow::Result<Worker> {
+pub async fn worker(
+    ingest: Ingest,
+    concurrency: usize,
+    stopping: CancellationToken,
+) -> anyhow::Result<Worker> {
     let recovery = WorkerRecoveryConfig::default()
         .enabled(true)
         .heartbeat_interval(LEASE / 6)

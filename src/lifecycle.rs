@@ -67,7 +67,8 @@ impl Database {
             }
         };
         // The message of the driver may hold the address, and with it a password.
-        let pool = database::pool(&url, config.database_connections).map_err(|_| anyhow!("DATABASE_URL is not valid"))?;
+        let pool = database::pool(&url, config.database_connections)
+            .map_err(|_| anyhow!("DATABASE_URL is not valid"))?;
         Ok(Self { pool, server })
     }
 
@@ -75,7 +76,9 @@ impl Database {
     pub async fn require_migrated(&self) -> anyhow::Result<()> {
         match database::pending(&self.pool).await? {
             None => Ok(()),
-            Some(missing) => Err(anyhow!("the database lacks migration {missing}: run `euhub migrate` first")),
+            Some(missing) => {
+                Err(anyhow!("the database lacks migration {missing}: run `euhub migrate` first"))
+            }
         }
     }
 
@@ -90,7 +93,12 @@ impl Database {
 }
 
 /// The pipeline over a database, with the model where there is one.
-pub fn ingest(config: &Config, db: PgPool, clock: Clock, embedder: Option<Arc<Embedder>>) -> anyhow::Result<Ingest> {
+pub fn ingest(
+    config: &Config,
+    db: PgPool,
+    clock: Clock,
+    embedder: Option<Arc<Embedder>>,
+) -> anyhow::Result<Ingest> {
     let policy = FetchPolicy { allow_private: config.allow_private_sources, ..FetchPolicy::default() };
     Ok(Ingest { db, clock, fetcher: Fetcher::new(policy)?, embedder })
 }
@@ -109,7 +117,12 @@ pub async fn embedder(folder: &Path) -> anyhow::Result<Option<Arc<Embedder>>> {
 }
 
 /// Runs the roles until SIGTERM or SIGINT; `ready` is called once everything listens.
-pub async fn run(config: Config, roles: Roles, database: Option<Database>, ready: impl FnOnce()) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    roles: Roles,
+    database: Option<Database>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let clock = Clock::system();
     let stopping = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
@@ -184,7 +197,10 @@ pub async fn run(config: Config, roles: Roles, database: Option<Database>, ready
             result
         }
         (None, Err(_)) => {
-            telemetry::lifecycle("stopped", &"some calls were cut off: they took longer than the drain allows");
+            telemetry::lifecycle(
+                "stopped",
+                &"some calls were cut off: they took longer than the drain allows",
+            );
             Ok(())
         }
     }
@@ -208,7 +224,11 @@ async fn stop_signal() -> anyhow::Result<&'static str> {
 }
 
 /// Keeps the health of every service at what the database answers.
-async fn watch_readiness(db: PgPool, reporter: HealthReporter, stopping: CancellationToken) -> anyhow::Result<()> {
+async fn watch_readiness(
+    db: PgPool,
+    reporter: HealthReporter,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
     let mut known = None;
     loop {
         let probe = sqlx::query_scalar!("SELECT 1 AS one").fetch_one(&db);
@@ -245,7 +265,10 @@ fn remote(url: &str) -> anyhow::Result<Upstream> {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .connect_lazy();
-    Ok(Upstream::new(tower::ServiceExt::<http::Request<tonic::body::Body>>::map_err(channel, tower::BoxError::from)))
+    Ok(Upstream::new(tower::ServiceExt::<http::Request<tonic::body::Body>>::map_err(
+        channel,
+        tower::BoxError::from,
+    )))
 }
 
 fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
@@ -253,14 +276,20 @@ fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
     let trusted_proxies = config
         .trusted_proxies
         .iter()
-        .map(|network| network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network")))
+        .map(|network| {
+            network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network"))
+        })
         .collect::<anyhow::Result<_>>()?;
     Ok(EdgeConfig {
         cors_origins: config.cors_origins.clone(),
         trusted_proxies,
         rate_limit: limit(config.rate_limit_per_minute),
         rate_classes: vec![
-            RateClass::new("search", limit(config.search_rate_limit_per_minute), &["GET *search*", "GET *:similar"]),
+            RateClass::new(
+                "search",
+                limit(config.search_rate_limit_per_minute),
+                &["GET *search*", "GET *:similar"],
+            ),
             RateClass::new(
                 "write",
                 limit(config.write_rate_limit_per_minute),

@@ -47,8 +47,9 @@ impl Cursor {
 
     /// The time that [`Cursor::at_time`] was made from.
     pub fn time(&self) -> Result<DateTime<Utc>> {
-        DateTime::from_timestamp_micros(self.number)
-            .ok_or_else(|| Error::invalid("page_token", "is not a token of this list; leave it out to start anew."))
+        DateTime::from_timestamp_micros(self.number).ok_or_else(|| {
+            Error::invalid("page_token", "is not a token of this list; leave it out to start anew.")
+        })
     }
 }
 

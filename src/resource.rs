@@ -68,7 +68,8 @@ mod tests {
         for name in ["keywords/", "keywords", "sources/a", "keywords/a/b", "keywords/A", "keywords/'; --"] {
             assert!(matches!(slug("keywords", name), Err(Error::NotFound(_))), "{name}");
         }
-        for name in ["articles/", "articles/x", "articles/-1", "articles/01", "articles/99999999999999999999"] {
+        for name in ["articles/", "articles/x", "articles/-1", "articles/01", "articles/99999999999999999999"]
+        {
             assert!(matches!(number("articles", name), Err(Error::NotFound(_))), "{name}");
         }
     }

@@ -143,7 +143,11 @@ pub async fn seed(
             .iter()
             .map(|feed| {
                 let url = write_feed(folder, &target, &feed.file, days)?;
-                Ok(FeedDraft { url: url.into(), language: feed.language.clone(), section: feed.section.clone() })
+                Ok(FeedDraft {
+                    url: url.into(),
+                    language: feed.language.clone(),
+                    section: feed.section.clone(),
+                })
             })
             .collect::<anyhow::Result<_>>()?;
         // Paused, because files do not change: the schedule leaves them alone.
@@ -259,7 +263,10 @@ mod tests {
     fn dates_move_and_nothing_else_does() {
         let feed = b"<a>2026-02-27T10:00:00Z</a><b>Fri, 27 Feb 2026 10:00:00 +0000</b> caf\xe9 2026-02-27";
         let moved = shift_dates(feed, 3).unwrap();
-        assert_eq!(moved, b"<a>2026-03-02T10:00:00Z</a><b>Mon, 02 Mar 2026 10:00:00 +0000</b> caf\xe9 2026-02-27");
+        assert_eq!(
+            moved,
+            b"<a>2026-03-02T10:00:00Z</a><b>Mon, 02 Mar 2026 10:00:00 +0000</b> caf\xe9 2026-02-27"
+        );
         assert_eq!(shift_dates(&moved, -3).unwrap(), feed);
     }
 }

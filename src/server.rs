@@ -27,13 +27,13 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
 use crate::keywords::rpc::KeywordRpc;
+use crate::proto::DESCRIPTOR_SET;
 use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
 use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
 use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
 use crate::proto::source_service_server::{SERVICE_NAME as SOURCE, SourceServiceServer};
-use crate::proto::DESCRIPTOR_SET;
 use crate::search::rpc::SearchRpc;
 use crate::search::service::Search;
 use crate::sentiment::rpc::SentimentRpc;
@@ -84,7 +84,9 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
 
     macro_rules! limited {
         ($service:expr) => {
-            $service.max_decoding_message_size(MAX_REQUEST_BYTES).max_encoding_message_size(MAX_RESPONSE_BYTES)
+            $service
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_encoding_message_size(MAX_RESPONSE_BYTES)
         };
     }
     let reflection = || {
@@ -129,7 +131,11 @@ pub fn in_process(router: Router) -> Upstream {
 }
 
 /// Serves REST until `stopping`; then in-flight requests finish.
-pub async fn serve_edge(router: Router, listener: TcpListener, stopping: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve_edge(
+    router: Router,
+    listener: TcpListener,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await?;
     Ok(())

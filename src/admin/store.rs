@@ -33,7 +33,11 @@ pub struct ApiKeyInfo {
 }
 
 /// Finds the key of a hash, unless it is revoked or expired.
-pub async fn find_api_key(db: impl PgExecutor<'_>, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<ApiKey>> {
+pub async fn find_api_key(
+    db: impl PgExecutor<'_>,
+    hash: &[u8; 32],
+    now: DateTime<Utc>,
+) -> Result<Option<ApiKey>> {
     Ok(sqlx::query_as!(
         ApiKey,
         "SELECT id, scopes FROM api_keys
@@ -78,9 +82,10 @@ pub async fn list_api_keys(db: impl PgExecutor<'_>) -> Result<Vec<ApiKeyInfo>> {
 
 /// Revokes a key; false when no key of that number holds.
 pub async fn revoke_api_key(db: impl PgExecutor<'_>, id: i64, now: DateTime<Utc>) -> Result<bool> {
-    let done = sqlx::query!("UPDATE api_keys SET revoke_time = $2 WHERE id = $1 AND revoke_time IS NULL", id, now)
-        .execute(db)
-        .await?;
+    let done =
+        sqlx::query!("UPDATE api_keys SET revoke_time = $2 WHERE id = $1 AND revoke_time IS NULL", id, now)
+            .execute(db)
+            .await?;
     Ok(done.rows_affected() == 1)
 }
 

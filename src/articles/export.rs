@@ -20,8 +20,21 @@ use crate::proto::{self, ExportFormat};
 const BATCH: i64 = 200;
 /// Header line of the CSV form.
 const COLUMNS: [&str; 15] = [
-    "name", "source", "country", "language", "title", "body", "url", "authors", "categories", "publish_time",
-    "create_time", "syndicated_of", "sentiment_score", "abstain_reason", "keywords",
+    "name",
+    "source",
+    "country",
+    "language",
+    "title",
+    "body",
+    "url",
+    "authors",
+    "categories",
+    "publish_time",
+    "create_time",
+    "syndicated_of",
+    "sentiment_score",
+    "abstain_reason",
+    "keywords",
 ];
 
 /// Streams every article that passes `filter`, newest first, and then the end.
@@ -64,7 +77,11 @@ async fn send(
         };
         // The first piece goes out even when it is empty: it carries the media type.
         if first || !data.is_empty() {
-            let body = HttpBody { content_type: content_type.into(), data: Bytes::from(data), extensions: Vec::new() };
+            let body = HttpBody {
+                content_type: content_type.into(),
+                data: Bytes::from(data),
+                extensions: Vec::new(),
+            };
             if sender.send(Ok(body)).await.is_err() {
                 return Ok(());
             }

@@ -306,6 +306,7 @@ pub async fn keyword_id(db: impl PgExecutor<'_>, slug: &str) -> Result<Option<i6
 
 /// Slugs and numbers of those of the sources that exist.
 pub async fn source_ids(db: impl PgExecutor<'_>, slugs: &[String]) -> Result<Vec<(String, i64)>> {
-    let rows = sqlx::query!("SELECT slug, id FROM sources WHERE slug = ANY ($1)", slugs).fetch_all(db).await?;
+    let rows =
+        sqlx::query!("SELECT slug, id FROM sources WHERE slug = ANY ($1)", slugs).fetch_all(db).await?;
     Ok(rows.into_iter().map(|row| (row.slug, row.id)).collect())
 }

@@ -11,16 +11,16 @@ use crate::articles::rpc::place_of;
 use crate::articles::store::{self as articles, EXCERPT};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::keywords::link;
 use crate::keywords::service::{self, Mask};
 use crate::keywords::store::{self, Draft, Link, Order, Place, Term};
-use crate::keywords::link;
 use crate::page::{Cursor, Page};
 use crate::proto::keyword_service_server::KeywordService;
 use crate::proto::{
-    self, CreateKeywordRequest, DeleteKeywordRequest, GetKeywordRequest, Keyword, KeywordRelation, KeywordTerm,
-    LinkedArticle, ListKeywordArticlesRequest, ListKeywordArticlesResponse, ListKeywordRelationsRequest,
-    ListKeywordRelationsResponse, ListKeywordsRequest, ListKeywordsResponse, PreviewKeywordRequest,
-    PreviewKeywordResponse, TermMatch, UpdateKeywordRequest,
+    self, CreateKeywordRequest, DeleteKeywordRequest, GetKeywordRequest, Keyword, KeywordRelation,
+    KeywordTerm, LinkedArticle, ListKeywordArticlesRequest, ListKeywordArticlesResponse,
+    ListKeywordRelationsRequest, ListKeywordRelationsResponse, ListKeywordsRequest, ListKeywordsResponse,
+    PreviewKeywordRequest, PreviewKeywordResponse, TermMatch, UpdateKeywordRequest,
 };
 use crate::resource;
 use crate::server::caller;
@@ -58,7 +58,8 @@ impl KeywordService for KeywordRpc {
             "create_time desc" => Order::CreateTimeDesc,
             _ => Order::DisplayName,
         };
-        let after = page.after.as_ref().map(|at| Place { id: at.id, text: at.text.clone(), number: at.number });
+        let after =
+            page.after.as_ref().map(|at| Place { id: at.id, text: at.text.clone(), number: at.number });
         let (query, category) = (request.query.trim(), request.category.as_str());
         let mut places = store::list(&self.db, query, category, order, after, page.limit()).await?;
         let next_page_token = page.finish(&mut places, |place| Cursor {
@@ -85,7 +86,10 @@ impl KeywordService for KeywordRpc {
         Ok(Response::new(keyword.ok_or_else(|| Error::NotFound(request.name.clone()))?.into()))
     }
 
-    async fn create_keyword(&self, request: Request<CreateKeywordRequest>) -> Result<Response<Keyword>, Status> {
+    async fn create_keyword(
+        &self,
+        request: Request<CreateKeywordRequest>,
+    ) -> Result<Response<Keyword>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
@@ -96,14 +100,18 @@ impl KeywordService for KeywordRpc {
         Ok(Response::new(keyword.into()))
     }
 
-    async fn update_keyword(&self, request: Request<UpdateKeywordRequest>) -> Result<Response<Keyword>, Status> {
+    async fn update_keyword(
+        &self,
+        request: Request<UpdateKeywordRequest>,
+    ) -> Result<Response<Keyword>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let keyword = request.keyword.clone().unwrap_or_default();
         let mask = mask(request.update_mask.as_ref())?;
         check(&request).map_err(Error::from)?;
         let slug = resource::slug("keywords", &keyword.name)?.to_owned();
-        let changed = service::update(&self.db, &caller, &slug, &draft(keyword), mask, self.clock.now()).await?;
+        let changed =
+            service::update(&self.db, &caller, &slug, &draft(keyword), mask, self.clock.now()).await?;
         Ok(Response::new(changed.into()))
     }
 
@@ -163,7 +171,9 @@ impl KeywordService for KeywordRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let slug = resource::slug("keywords", &request.parent)?;
-        let id = articles::keyword_id(&self.db, slug).await?.ok_or_else(|| Error::NotFound(request.parent.clone()))?;
+        let id = articles::keyword_id(&self.db, slug)
+            .await?
+            .ok_or_else(|| Error::NotFound(request.parent.clone()))?;
         let limit = if request.page_size == 0 { 20 } else { i64::from(request.page_size) };
         let relations = store::relations(&self.db, id, request.min_strength, limit).await?;
         let relations = relations
@@ -258,8 +268,15 @@ fn draft(keyword: Keyword) -> Draft {
 }
 
 fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
-    let Some(paths) = mask.map(|mask| &mask.paths).filter(|paths| !paths.is_empty() && paths[..] != ["*"]) else {
-        return Ok(Mask { display_name: true, description: true, category: true, terms: true, boolean_query: true });
+    let Some(paths) = mask.map(|mask| &mask.paths).filter(|paths| !paths.is_empty() && paths[..] != ["*"])
+    else {
+        return Ok(Mask {
+            display_name: true,
+            description: true,
+            category: true,
+            terms: true,
+            boolean_query: true,
+        });
     };
     let mut set = Mask::default();
     for path in paths {

@@ -120,8 +120,13 @@ pub async fn check(tx: &mut PgTransaction<'_>, draft: &Draft) -> Result<()> {
     if draft.terms.is_empty() && draft.boolean_query.is_empty() {
         return Err(Error::invalid("keyword.terms", "must hold a term, unless there is a boolean_query."));
     }
-    if !draft.boolean_query.is_empty() && !store::boolean_query_searches(&mut **tx, &draft.boolean_query).await? {
-        return Err(Error::invalid("keyword.boolean_query", "must ask for at least one word, not only exclude some."));
+    if !draft.boolean_query.is_empty()
+        && !store::boolean_query_searches(&mut **tx, &draft.boolean_query).await?
+    {
+        return Err(Error::invalid(
+            "keyword.boolean_query",
+            "must ask for at least one word, not only exclude some.",
+        ));
     }
     Ok(())
 }
@@ -134,9 +139,10 @@ async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Keyword> {
 fn slug_of(display_name: &str) -> Result<String> {
     let folded: String = display_name.nfd().filter(|character| !is_combining_mark(*character)).collect();
     match resource::slugify(&folded) {
-        slug if slug.is_empty() => {
-            Err(Error::invalid("keyword_id", "must be given: the display name has no letter that a slug can hold."))
-        }
+        slug if slug.is_empty() => Err(Error::invalid(
+            "keyword_id",
+            "must be given: the display name has no letter that a slug can hold.",
+        )),
         slug => Ok(slug),
     }
 }

@@ -128,24 +128,22 @@ pub async fn list(
             .fetch_all(db)
             .await?
         }
-        Order::CreateTimeDesc => {
-            sqlx::query_as!(
-                Place,
-                r#"SELECT k.id, '' AS "text!", (extract(epoch FROM k.create_time) * 1000000)::bigint AS "number!"
+        Order::CreateTimeDesc => sqlx::query_as!(
+            Place,
+            r#"SELECT k.id, '' AS "text!", (extract(epoch FROM k.create_time) * 1000000)::bigint AS "number!"
                    FROM keywords k
                    WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)
                      AND ($3::bigint IS NULL
                           OR ((extract(epoch FROM k.create_time) * 1000000)::bigint, k.id) < ($4::bigint, $3))
                    ORDER BY k.create_time DESC, k.id DESC LIMIT $5"#,
-                query,
-                category,
-                id,
-                number,
-                limit
-            )
-            .fetch_all(db)
-            .await?
-        }
+            query,
+            category,
+            id,
+            number,
+            limit
+        )
+        .fetch_all(db)
+        .await?,
     };
     Ok(places)
 }
@@ -206,7 +204,9 @@ pub async fn by_slug(db: impl PgExecutor<'_>, slug: &str) -> Result<Option<Keywo
 
 /// Locks a keyword for a change; its number.
 pub async fn lock(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar!("SELECT id FROM keywords WHERE slug = $1 FOR UPDATE", slug).fetch_optional(&mut **tx).await?)
+    Ok(sqlx::query_scalar!("SELECT id FROM keywords WHERE slug = $1 FOR UPDATE", slug)
+        .fetch_optional(&mut **tx)
+        .await?)
 }
 
 /// Keeps a new keyword without terms; its number, or none when the slug is taken.

@@ -12,8 +12,8 @@ use crate::page::{Cursor, Page};
 use crate::proto::search_service_server::SearchService;
 use crate::proto::{
     AutocompleteRequest, AutocompleteResponse, Completion, Facet, FindSimilarArticlesRequest,
-    FindSimilarArticlesResponse, Highlight, SearchArticlesRequest, SearchArticlesResponse, SearchFacets, SearchMode,
-    SearchResult,
+    FindSimilarArticlesResponse, Highlight, SearchArticlesRequest, SearchArticlesResponse, SearchFacets,
+    SearchMode, SearchResult,
 };
 use crate::resource;
 use crate::search::highlight;
@@ -92,7 +92,9 @@ impl SearchService for SearchRpc {
             marked
                 .iter()
                 .filter(|marked| marked.id == id)
-                .flat_map(|marked| [highlight::parse("title", &marked.title), highlight::parse("body", &marked.body)])
+                .flat_map(|marked| {
+                    [highlight::parse("title", &marked.title), highlight::parse("body", &marked.body)]
+                })
                 .flatten()
                 .collect()
         };
@@ -136,7 +138,9 @@ impl SearchService for SearchRpc {
         )
         .await?;
         let ranked = hits.into_iter().map(|hit| Ranked { similarity: Some(hit.score), hit }).collect();
-        Ok(Response::new(FindSimilarArticlesResponse { results: self.results(ranked, |_| Vec::new()).await? }))
+        Ok(Response::new(FindSimilarArticlesResponse {
+            results: self.results(ranked, |_| Vec::new()).await?,
+        }))
     }
 
     async fn autocomplete(
@@ -202,9 +206,10 @@ impl SearchRpc {
             ranked.sort_by_key(|ranked| Reverse((ranked.hit.publish_time, ranked.hit.id)));
         }
         let shown = page.after.as_ref().map_or(0, |at| at.number);
-        let mut ranked: Vec<Ranked> = ranked.into_iter().skip(usize::try_from(shown).unwrap_or(usize::MAX)).collect();
-        let next_page_token =
-            page.finish(&mut ranked, |_| Cursor { number: shown.saturating_add(page.size), ..Cursor::default() });
+        let mut ranked: Vec<Ranked> =
+            ranked.into_iter().skip(usize::try_from(shown).unwrap_or(usize::MAX)).collect();
+        let next_page_token = page
+            .finish(&mut ranked, |_| Cursor { number: shown.saturating_add(page.size), ..Cursor::default() });
         Ok(Found { ranked, next_page_token, total, facets })
     }
 

@@ -61,7 +61,9 @@ impl Search {
     pub fn embedder(&self) -> Result<Arc<Embedder>> {
         self.embedder.clone().ok_or_else(|| Error::FailedPrecondition {
             reason: "MODEL_MISSING",
-            message: format!("no embedding model is loaded: run `{FETCH_COMMAND}` and restart, or use mode LEXICAL"),
+            message: format!(
+                "no embedding model is loaded: run `{FETCH_COMMAND}` and restart, or use mode LEXICAL"
+            ),
         })
     }
 

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::ingest::language;
 use crate::proto::sentiment_service_server::SentimentService;
 use crate::proto::{
-    AnalyzeTextRequest, AnalyzeTextResponse, CompareSentimentRequest, CompareSentimentResponse, CountrySentiment,
-    GetArticleSentimentRequest, GetArticleSentimentResponse, GetKeywordSentimentRequest,
+    AnalyzeTextRequest, AnalyzeTextResponse, CompareSentimentRequest, CompareSentimentResponse,
+    CountrySentiment, GetArticleSentimentRequest, GetArticleSentimentResponse, GetKeywordSentimentRequest,
     GetSentimentTimelineRequest, KeywordSentiment, SentimentAnalysis, SentimentPhrase, SentimentStats,
     SentimentTimeline, SourceSentiment, TimelinePoint,
 };
@@ -94,7 +94,8 @@ impl SentimentService for SentimentRpc {
             name => {
                 let slug = resource::slug_or_name("sources", name)?.to_owned();
                 let found = articles::source_ids(&self.db, std::slice::from_ref(&slug)).await?;
-                let (_, id) = found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
+                let (_, id) =
+                    found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
                 Some(id)
             }
         };
@@ -252,11 +253,7 @@ fn analysis_of(outcome: Outcome, language: String) -> SentimentAnalysis {
             positive: Some(scored.positive),
             neutral: Some(scored.neutral),
             negative: Some(scored.negative),
-            phrases: scored
-                .phrases
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            phrases: scored.phrases.into_iter().map(Into::into).collect(),
             ..base
         },
     }
@@ -277,12 +274,7 @@ impl From<store::Analysis> for SentimentAnalysis {
             positive: analysis.positive,
             neutral: analysis.neutral,
             negative: analysis.negative,
-            phrases: analysis
-                .phrases
-                .0
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            phrases: analysis.phrases.0.into_iter().map(Into::into).collect(),
             create_time: Some(timestamp(analysis.create_time)),
         }
     }

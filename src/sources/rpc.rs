@@ -13,8 +13,8 @@ use crate::page::{Cursor, Page};
 use crate::proto::source_service_server::SourceService;
 use crate::proto::{
     self, CreateSourceRequest, DeleteSourceRequest, Feed, GetSourceRequest, IngestSourceRequest,
-    IngestSourceResponse, ListSourceRunsRequest, ListSourceRunsResponse, ListSourcesRequest, ListSourcesResponse,
-    Source, UpdateSourceRequest,
+    IngestSourceResponse, ListSourceRunsRequest, ListSourceRunsResponse, ListSourcesRequest,
+    ListSourcesResponse, Source, UpdateSourceRequest,
 };
 use crate::resource;
 use crate::server::caller;
@@ -66,7 +66,8 @@ impl SourceService for SourceRpc {
         check(&request).map_err(Error::from)?;
         let draft = draft(request.source.unwrap_or_default());
         let now = self.clock.now();
-        let source = service::create(&self.db, &caller, &request.source_id, &draft, &request.request_id, now).await?;
+        let source =
+            service::create(&self.db, &caller, &request.source_id, &draft, &request.request_id, now).await?;
         Ok(Response::new(source.into()))
     }
 
@@ -77,7 +78,8 @@ impl SourceService for SourceRpc {
         let mask = mask(request.update_mask.as_ref())?;
         check(&request).map_err(Error::from)?;
         let slug = resource::slug("sources", &source.name)?.to_owned();
-        let changed = service::update(&self.db, &caller, &slug, &draft(source), mask, self.clock.now()).await?;
+        let changed =
+            service::update(&self.db, &caller, &slug, &draft(source), mask, self.clock.now()).await?;
         Ok(Response::new(changed.into()))
     }
 
@@ -114,7 +116,8 @@ impl SourceService for SourceRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let source = self.source(&request.parent).await?;
-        let bound = ListSourceRunsRequest { parent: request.parent.clone(), ..ListSourceRunsRequest::default() };
+        let bound =
+            ListSourceRunsRequest { parent: request.parent.clone(), ..ListSourceRunsRequest::default() };
         let page = Page::new(request.page_size, 50, &request.page_token, &bound)?;
         let before = page.after.as_ref().map(|at| at.id);
         let mut runs = store::runs(&self.db, source.id, before, page.limit()).await?;
@@ -163,7 +166,8 @@ fn draft(source: Source) -> Draft {
 }
 
 fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
-    let Some(paths) = mask.map(|mask| &mask.paths).filter(|paths| !paths.is_empty() && paths[..] != ["*"]) else {
+    let Some(paths) = mask.map(|mask| &mask.paths).filter(|paths| !paths.is_empty() && paths[..] != ["*"])
+    else {
         return Ok(Mask { display_name: true, homepage_url: true, country: true, feeds: true, paused: true });
     };
     let mut set = Mask::default();

@@ -41,7 +41,10 @@ pub async fn create(
         slug => slug.to_owned(),
     };
     if slug.is_empty() {
-        return Err(Error::invalid("source_id", "must be given: the display name has no letter that a slug can hold."));
+        return Err(Error::invalid(
+            "source_id",
+            "must be given: the display name has no letter that a slug can hold.",
+        ));
     }
     let mut tx = db.begin().await?;
     if !request_id.is_empty()
@@ -113,7 +116,9 @@ fn check_feeds(feeds: &[FeedDraft]) -> Result<()> {
     for (position, feed) in feeds.iter().enumerate() {
         let problem = match Url::parse(&feed.url) {
             Err(_) => "is not a URL.",
-            Ok(url) if url.username() != "" || url.password().is_some() => "must not hold a user name or password.",
+            Ok(url) if url.username() != "" || url.password().is_some() => {
+                "must not hold a user name or password."
+            }
             Ok(_) if feeds.iter().take(position).any(|other| other.url == feed.url) => "stands twice.",
             Ok(_) => continue,
         };

@@ -78,11 +78,7 @@ pub struct FeedDraft {
 }
 
 /// A page of sources by name: those after `after`, at most `limit`.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    after: Option<(&str, i64)>,
-    limit: i64,
-) -> Result<Vec<Source>> {
+pub async fn list(db: impl PgExecutor<'_>, after: Option<(&str, i64)>, limit: i64) -> Result<Vec<Source>> {
     let (after_name, after_id) = after.unzip();
     Ok(sqlx::query_as!(
         Source,
@@ -127,7 +123,12 @@ pub async fn lock(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Option<i64>>
 }
 
 /// Keeps a new source without feeds; its number, or none when the slug is taken. A retired source of that slug comes back.
-pub async fn insert(db: impl PgExecutor<'_>, slug: &str, draft: &Draft, now: DateTime<Utc>) -> Result<Option<i64>> {
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    slug: &str,
+    draft: &Draft,
+    now: DateTime<Utc>,
+) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar!(
         "INSERT INTO sources AS s (slug, display_name, homepage_url, country, paused, create_time, update_time)
          VALUES ($1, $2, $3, $4, $5, $6, $6)
@@ -191,7 +192,10 @@ pub async fn replace_feeds(
         .execute(&mut **tx)
         .await?;
         if done.rows_affected() == 0 {
-            return Err(Error::invalid(format!("source.feeds[{position}].url"), "is a feed of another source already."));
+            return Err(Error::invalid(
+                format!("source.feeds[{position}].url"),
+                "is a feed of another source already.",
+            ));
         }
     }
     Ok(())

@@ -86,7 +86,8 @@ impl Answer {
         assert_eq!(self.status, 400, "{}", self.text);
         let json = self.json();
         let details = json["error"]["details"].as_array().expect("details").clone();
-        let bad = details.iter().find(|detail| detail["fieldViolations"].is_array()).expect("a BadRequest detail");
+        let bad =
+            details.iter().find(|detail| detail["fieldViolations"].is_array()).expect("a BadRequest detail");
         bad["fieldViolations"][0]["field"].as_str().expect("a field").to_owned()
     }
 }
@@ -133,7 +134,8 @@ impl Hub {
         let grpc = listener.local_addr().unwrap();
         tokio::spawn(server::serve(core.clone(), listener, stopping.clone()));
 
-        let config = EdgeConfig { rate_limit: RateLimit::OFF, rate_classes: Vec::new(), ..EdgeConfig::default() };
+        let config =
+            EdgeConfig { rate_limit: RateLimit::OFF, rate_classes: Vec::new(), ..EdgeConfig::default() };
         let edge = euhub_edge::http::router(plan, server::in_process(core), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = listener.local_addr().unwrap();
