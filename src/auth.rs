@@ -9,11 +9,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ipnet::IpNet;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq;
 use tonic::Status;
+use tonic::transport::server::TcpConnectInfo;
 
 use crate::admin::store;
 use crate::clock::Clock;
@@ -25,6 +27,8 @@ const KEY_PREFIX: &str = "euhub_";
 const KEY_BYTES: usize = 32;
 /// Longest key that is looked at.
 const MAX_KEY_LENGTH: usize = 256;
+/// Characters of a request id that are kept.
+const MAX_REQUEST_ID: usize = 128;
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -69,6 +73,7 @@ pub struct Authorizer {
     clock: Clock,
     public_read: bool,
     admin_key_hash: Option<Arc<[u8; 32]>>,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl fmt::Debug for Authorizer {
@@ -78,12 +83,13 @@ impl fmt::Debug for Authorizer {
 }
 
 impl Authorizer {
-    /// Reads the admin key file, where there is one.
+    /// Reads the admin key file, where there is one. Of `trusted_proxies`, `x-forwarded-for` is believed.
     pub fn new(
         db: PgPool,
         clock: Clock,
         public_read: bool,
         admin_key_file: Option<&Path>,
+        trusted_proxies: Vec<IpNet>,
     ) -> Result<Self, String> {
         let admin_key_hash = match admin_key_file {
             None => None,
@@ -100,7 +106,7 @@ impl Authorizer {
                 Some(Arc::new(hash(key)))
             }
         };
-        Ok(Self { db, clock, public_read, admin_key_hash })
+        Ok(Self { db, clock, public_read, admin_key_hash, trusted_proxies: trusted_proxies.into() })
     }
 
     /// Decides one call: its caller, or why it is refused.
@@ -142,7 +148,7 @@ impl Authorizer {
 
 /// The layer: refuses the call, or passes it on with its [`Caller`].
 pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Request, next: Next) -> Response {
-    match authorizer.decide(Call::of(&request)).await {
+    match authorizer.decide(Call::of(&request, &authorizer.trusted_proxies)).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
             let mut response = next.run(request).await;
@@ -162,15 +168,21 @@ struct Call {
 }
 
 impl Call {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, trusted_proxies: &[IpNet]) -> Self {
         let header = |name: &str| {
             request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
+        // The edge in this process has no connection, and says itself who called.
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|connection| connection.remote_addr());
+        let client = match peer {
+            Some(peer) if !trusted_proxies.iter().any(|network| network.contains(&peer.ip())) => peer.ip().to_string(),
+            _ => header("x-forwarded-for").rsplit(',').next().unwrap_or_default().trim().to_owned(),
         };
         Self {
             path: request.uri().path().to_owned(),
             key: bearer(request),
-            client: header("x-forwarded-for").split(',').next().unwrap_or_default().trim().to_owned(),
-            request_id: header("x-request-id").to_owned(),
+            client,
+            request_id: header("x-request-id").chars().take(MAX_REQUEST_ID).collect(),
         }
     }
 }

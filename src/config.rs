@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Environment variables that name one file or address outside the settings' own prefix.
 const UNPREFIXED: [&str; 2] = ["DATABASE_URL", "REDIS_URL"];
@@ -44,8 +44,10 @@ pub struct Config {
     /// Most jobs that this worker runs at once.
     pub worker_concurrency: usize,
     /// Origins that browsers may call from, exact (`https://hub.example`).
+    #[serde(deserialize_with = "list")]
     pub cors_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed, as networks (`10.0.0.0/8`).
+    #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<String>,
     /// Requests a client a minute; 0 lifts the limit.
     pub rate_limit_per_minute: u32,
@@ -122,6 +124,22 @@ impl Config {
     }
 }
 
+/// A list, or in the environment its items joined by commas.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum List {
+        Items(Vec<String>),
+        Joined(String),
+    }
+    Ok(match List::deserialize(deserializer)? {
+        List::Items(items) => items,
+        List::Joined(text) => {
+            text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        }
+    })
+}
+
 /// A setting that may hold a password: shown without it, whoever prints it.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -161,5 +179,44 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.redacted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_layers_win_and_lists_may_be_joined_by_commas() {
+        figment::Jail::expect_with(|jail| {
+            jail.create_file("euhub.toml", "log = 'debug'\nedge_addr = '127.0.0.1:1'\ncors_origins = ['https://a']")?;
+            jail.set_env("EUHUB_EDGE_ADDR", "127.0.0.1:2");
+            jail.set_env("EUHUB_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128");
+            let config = Config::load(None, serde_json::json!({})).map_err(|error| *error)?;
+            assert_eq!(config.log, "debug");
+            assert_eq!(config.edge_addr.port(), 2);
+            assert_eq!(config.cors_origins, ["https://a"]);
+            assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1/128"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        figment::Jail::expect_with(|jail| {
+            jail.set_env("EUHUB_GRPC_ADR", "127.0.0.1:2");
+            let error = Config::load(None, serde_json::json!({})).unwrap_err().to_string();
+            assert!(error.contains("grpc_adr"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let secret = Secret::new("postgres://hub:hunter2@db.example/euhub?password=hunter2");
+        for text in [format!("{secret:?}"), serde_json::to_string(&secret).unwrap()] {
+            assert!(!text.contains("hunter2") && text.contains("db.example"), "{text}");
+        }
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
     }
 }

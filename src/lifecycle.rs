@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use euhub_edge::http::{EdgeConfig, RateClass, RateLimit, Upstream};
 use euhub_edge::plan::Plan;
+use ipnet::IpNet;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,6 +155,7 @@ pub async fn run(
                     clock.clone(),
                     config.public_read,
                     config.admin_key_file.as_deref(),
+                    trusted_proxies(&config)?,
                 )
                 .map_err(|error| anyhow!(error))?,
                 plan: Arc::clone(&plan),
@@ -273,16 +275,9 @@ fn remote(url: &str) -> anyhow::Result<Upstream> {
 
 fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
     let limit = RateLimit::per_minute;
-    let trusted_proxies = config
-        .trusted_proxies
-        .iter()
-        .map(|network| {
-            network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network"))
-        })
-        .collect::<anyhow::Result<_>>()?;
     Ok(EdgeConfig {
         cors_origins: config.cors_origins.clone(),
-        trusted_proxies,
+        trusted_proxies: trusted_proxies(config)?,
         rate_limit: limit(config.rate_limit_per_minute),
         rate_classes: vec![
             RateClass::new(
@@ -302,4 +297,11 @@ fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
         api_version: env!("CARGO_PKG_VERSION").into(),
         ..EdgeConfig::default()
     })
+}
+
+fn trusted_proxies(config: &Config) -> anyhow::Result<Vec<IpNet>> {
+    let networks = config.trusted_proxies.iter();
+    networks
+        .map(|network| network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network")))
+        .collect()
 }

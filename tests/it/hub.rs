@@ -36,6 +36,14 @@ struct Ground {
 static GROUND: OnceCell<Ground> = OnceCell::const_new();
 static SEEDED: OnceCell<()> = OnceCell::const_new();
 
+/// How a Hub is set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    WithoutModel,
+    Private,
+}
+
 /// A running Hub.
 pub struct Hub {
     /// Its database.
@@ -95,17 +103,31 @@ impl Answer {
 impl Hub {
     /// A Hub whose database holds the schema and nothing else.
     pub async fn empty() -> Self {
-        Self::on(&ground().await.server, "template_empty").await
+        Self::on(&ground().await.server, "template_empty", Kind::Usual).await
     }
 
     /// A Hub with the sample sources, keywords and articles.
     pub async fn seeded() -> Self {
-        let ground = ground().await;
-        SEEDED.get_or_init(|| seed_template(ground)).await;
-        Self::on(&ground.server, "template_seeded").await
+        Self::on_samples(Kind::Usual).await
     }
 
-    async fn on(server: &EmbeddedPostgres, template: &str) -> Self {
+    /// [`Hub::seeded`], started where there is no embedding model.
+    pub async fn without_model() -> Self {
+        Self::on_samples(Kind::WithoutModel).await
+    }
+
+    /// [`Hub::seeded`] that wants a key for reading too.
+    pub async fn private() -> Self {
+        Self::on_samples(Kind::Private).await
+    }
+
+    async fn on_samples(kind: Kind) -> Self {
+        let ground = ground().await;
+        SEEDED.get_or_init(|| seed_template(ground)).await;
+        Self::on(&ground.server, "template_seeded", kind).await
+    }
+
+    async fn on(server: &EmbeddedPostgres, template: &str, kind: Kind) -> Self {
         let name = format!("test_{}", uuid());
         admin_sql(server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         let database_url = server.url_of(&name);
@@ -117,15 +139,17 @@ impl Hub {
         euhub::admin::store::insert_api_key(&db, "test", &hash, &scopes, clock.now(), None).await.unwrap();
 
         let ingest = ingest(db.clone());
+        let public_read = kind != Kind::Private;
+        let embedder = (kind != Kind::WithoutModel).then(embedder);
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
         let parts = Parts {
-            search: Search { db: db.clone(), cache: Cache::memory(), embedder: Some(embedder()) },
+            search: Search { db: db.clone(), cache: Cache::memory(), embedder },
             ingest: ingest.clone(),
             new_articles: NewArticles::listen(db.clone(), stopping.clone()),
-            authorizer: Authorizer::new(db.clone(), clock.clone(), true, None).unwrap(),
+            authorizer: Authorizer::new(db.clone(), clock.clone(), public_read, None, Vec::new()).unwrap(),
             plan: Arc::clone(&plan),
             clock,
-            public_read: true,
+            public_read,
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -176,6 +200,11 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, text: response.text().await.unwrap() }
+}
+
+/// A text as a query string holds it.
+pub fn encode(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// A pipeline that may read files and private addresses.

@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin_keys;
+mod articles;
+mod bad_input;
 mod embedded;
 mod embedding;
 mod feeds;
 mod hub;
+mod keywords;
+mod paging;
 mod proto_lint;
+mod search;
+mod sentiment;
+mod sources;
 mod transcoding;
 mod vader;
 mod validation;
