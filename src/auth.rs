@@ -173,9 +173,12 @@ impl Call {
             request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
         // The edge in this process has no connection, and says itself who called.
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(|connection| connection.remote_addr());
+        let peer =
+            request.extensions().get::<TcpConnectInfo>().and_then(|connection| connection.remote_addr());
         let client = match peer {
-            Some(peer) if !trusted_proxies.iter().any(|network| network.contains(&peer.ip())) => peer.ip().to_string(),
+            Some(peer) if !trusted_proxies.iter().any(|network| network.contains(&peer.ip())) => {
+                peer.ip().to_string()
+            }
             _ => header("x-forwarded-for").rsplit(',').next().unwrap_or_default().trim().to_owned(),
         };
         Self {

@@ -112,7 +112,7 @@ impl Config {
         Figment::from(Serialized::defaults(Self::default()))
             .merge(toml)
             .merge(Env::raw().only(&UNPREFIXED))
-            .merge(Env::prefixed("EUHUB_"))
+            .merge(Env::prefixed("EUHUB_").ignore(&["config_file"]))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(Box::new)
@@ -189,7 +189,10 @@ mod tests {
     #[test]
     fn later_layers_win_and_lists_may_be_joined_by_commas() {
         figment::Jail::expect_with(|jail| {
-            jail.create_file("euhub.toml", "log = 'debug'\nedge_addr = '127.0.0.1:1'\ncors_origins = ['https://a']")?;
+            jail.create_file(
+                "euhub.toml",
+                "log = 'debug'\nedge_addr = '127.0.0.1:1'\ncors_origins = ['https://a']",
+            )?;
             jail.set_env("EUHUB_EDGE_ADDR", "127.0.0.1:2");
             jail.set_env("EUHUB_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128");
             let config = Config::load(None, serde_json::json!({})).map_err(|error| *error)?;

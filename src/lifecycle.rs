@@ -70,6 +70,9 @@ impl Database {
         // The message of the driver may hold the address, and with it a password.
         let pool = database::pool(&url, config.database_connections)
             .map_err(|_| anyhow!("DATABASE_URL is not valid"))?;
+        pool.acquire().await.map_err(|_| {
+            anyhow!("the database of DATABASE_URL cannot be reached: is it up, and the address right?")
+        })?;
         Ok(Self { pool, server })
     }
 
@@ -302,6 +305,8 @@ fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
 fn trusted_proxies(config: &Config) -> anyhow::Result<Vec<IpNet>> {
     let networks = config.trusted_proxies.iter();
     networks
-        .map(|network| network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network")))
+        .map(|network| {
+            network.parse().with_context(|| format!("trusted_proxies: `{network}` is not a network"))
+        })
         .collect()
 }

@@ -46,6 +46,7 @@ impl Ingest {
         let feed = store::feed(&self.db, feed_id).await?;
         let feed = feed.ok_or_else(|| Error::NotFound(format!("feed {feed_id}")))?;
         let start_time = self.clock.now();
+        store::close_cut_off_runs(&self.db, &feed, start_time).await?;
         let id = store::start_run(&self.db, &feed, start_time).await?;
         let mut run = Run {
             id,

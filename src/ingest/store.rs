@@ -64,6 +64,20 @@ pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> R
     .await?)
 }
 
+/// Closes the runs of a feed that were cut off with their process: longer open than any fetch may take.
+pub async fn close_cut_off_runs(db: impl PgExecutor<'_>, feed: &DueFeed, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE runs SET outcome = 3, end_time = $3, error = 'the process ended during the run', error_class = 'cut_off'
+         WHERE source_id = $1 AND feed_url = $2 AND outcome = 0 AND start_time < $3::timestamptz - interval '10 minutes'",
+        feed.source_id,
+        feed.url,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Opens a run; its number.
 pub async fn start_run(db: impl PgExecutor<'_>, feed: &DueFeed, now: DateTime<Utc>) -> Result<i64> {
     Ok(sqlx::query_scalar!(

@@ -1,0 +1,536 @@
+//! `/keywords`: what analysts follow, in any language, and the links behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use euhub::proto::keyword_service_client::KeywordServiceClient;
+use euhub::proto::{GetKeywordRequest, ListKeywordsRequest};
+use serde_json::{Value, json};
+
+use crate::hub::{Hub, encode, root};
+use crate::paging::{all, names};
+
+fn keyword(display_name: &str, terms: &[(&str, &str)]) -> Value {
+    let terms: Vec<Value> =
+        terms.iter().map(|(language, term)| json!({"language": language, "term": term})).collect();
+    json!({"displayName": display_name, "terms": terms})
+}
+
+async fn create(hub: &Hub, body: Value) -> Value {
+    hub.admin("POST", "/api/v1/keywords", body).await.ok()
+}
+
+async fn number(hub: &Hub, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&hub.db).await.unwrap()
+}
+
+/// The articles linked to a keyword, with why.
+async fn linked(hub: &Hub, name: &str) -> Vec<Value> {
+    all(hub, &format!("/api/v1/{name}/articles"), "articles", 100).await
+}
+
+#[tokio::test]
+async fn keywords_are_listed_by_name_count_and_age() {
+    let hub = Hub::seeded().await;
+    let list = hub.get("/api/v1/keywords?showTotal=true").await.ok();
+    assert_eq!(list["totalSize"], 13);
+    let keywords = list["keywords"].as_array().unwrap();
+    assert!(keywords.is_sorted_by_key(|keyword| keyword["displayName"].as_str().unwrap().to_owned()));
+    assert!(keywords.iter().all(|keyword| keyword["matchedTerms"] == json!([])), "nothing was asked");
+
+    let most = hub.get("/api/v1/keywords?orderBy=article_count+desc").await.ok();
+    let counts: Vec<i64> =
+        most["keywords"].as_array().unwrap().iter().map(|k| k["articleCount"].as_i64().unwrap()).collect();
+    assert!(counts.is_sorted_by(|a, b| a >= b) && counts[0] >= 60, "{counts:?}");
+
+    create(&hub, keyword("Zz newest", &[("en", "harvest")])).await;
+    let newest = hub.get("/api/v1/keywords?order_by=create_time%20desc&page_size=1").await.ok();
+    assert_eq!(newest["keywords"][0]["name"], "keywords/zz-newest");
+}
+
+#[tokio::test]
+async fn category_filters() {
+    let hub = Hub::seeded().await;
+    let list = hub.get("/api/v1/keywords?category=energy").await.ok();
+    let found = names(list["keywords"].as_array().unwrap());
+    assert_eq!(found, ["keywords/energy", "keywords/energy-prices", "keywords/renewable-energy"]);
+    assert_eq!(hub.get("/api/v1/keywords?category=none").await.ok()["keywords"], json!([]));
+    let both = hub.get("/api/v1/keywords?category=energy&query=offshore%20wind&showTotal=true").await.ok();
+    assert_eq!(names(both["keywords"].as_array().unwrap()), ["keywords/renewable-energy"]);
+    assert_eq!(both["totalSize"], 1);
+}
+
+#[tokio::test]
+async fn one_keyword_over_rest_and_grpc() {
+    let hub = Hub::seeded().await;
+    let rest = hub.get("/api/v1/keywords/energy").await.ok();
+    let mut client = KeywordServiceClient::new(hub.channel().await);
+    let grpc =
+        client.get_keyword(GetKeywordRequest { name: "keywords/energy".into() }).await.unwrap().into_inner();
+    assert_eq!(rest["name"], grpc.name);
+    assert_eq!(rest["articleCount"], grpc.article_count);
+    assert_eq!(rest["terms"].as_array().unwrap().len(), grpc.terms.len());
+    let articles = linked(&hub, "keywords/energy").await;
+    assert_eq!(articles.len() as i64, rest["articleCount"].as_i64().unwrap());
+    assert_eq!(rest["latestArticleTime"], articles[0]["article"]["publishTime"]);
+
+    let unknown = hub.get("/api/v1/keywords/no-such").await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.json()["error"]["message"].as_str().unwrap().contains("keywords/no-such"));
+    let unknown =
+        client.get_keyword(GetKeywordRequest { name: "keywords/no-such".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+}
+
+#[tokio::test]
+async fn accents_case_and_space_do_not_matter_and_the_languages_are_told() {
+    let hub = Hub::seeded().await;
+    for (query, first) in [
+        ("Énergie", Some("fr")),
+        ("énergie", Some("fr")),
+        ("energie", None),
+        ("ENERGIE", None),
+        ("  energie ", None),
+        ("energía", Some("es")),
+        ("Energia", None),
+        ("energiförsörjning", Some("sv")),
+        ("energiforsorjning", Some("sv")),
+    ] {
+        let list = hub.get(&format!("/api/v1/keywords?query={}", encode(query))).await.ok();
+        let energy = list["keywords"].as_array().unwrap().iter().find(|k| k["name"] == "keywords/energy");
+        let energy = energy.unwrap_or_else(|| panic!("{query}: {list}"));
+        let matched = energy["matchedTerms"].as_array().unwrap();
+        let languages: BTreeSet<&str> =
+            matched.iter().map(|term| term["language"].as_str().unwrap()).collect();
+        if let Some(first) = first {
+            assert_eq!(matched[0]["language"], first, "{query}: {matched:?}");
+        }
+        if query.trim().to_lowercase().trim_start_matches('é').ends_with("nergie") {
+            assert!(["de", "fr", "nl"].iter().all(|language| languages.contains(language)), "{query}: {matched:?}");
+        }
+    }
+}
+
+/// Each of the 441 terms, in ten languages, finds its keyword and is told as what matched.
+#[tokio::test]
+async fn every_term_finds_its_keyword() {
+    let hub = Hub::seeded().await;
+    let text = std::fs::read_to_string(root().join("samples/keywords.json")).unwrap();
+    let samples: Value = serde_json::from_str(&text).unwrap();
+    let mut client = KeywordServiceClient::new(hub.channel().await);
+    let (mut asked, mut languages) = (0, BTreeSet::new());
+    for keyword in samples["keywords"].as_array().unwrap() {
+        let name = format!("keywords/{}", keyword["slug"].as_str().unwrap());
+        for term in keyword["terms"].as_array().unwrap() {
+            let (language, term) = (term["language"].as_str().unwrap(), term["term"].as_str().unwrap());
+            let request = ListKeywordsRequest { query: term.to_uppercase(), page_size: 100, ..Default::default() };
+            let found = client.list_keywords(request).await.unwrap().into_inner().keywords;
+            let found = found.iter().find(|found| found.name == name);
+            let matched = &found.unwrap_or_else(|| panic!("{term} does not find {name}")).matched_terms;
+            assert!(matched.iter().any(|m| m.language == language && m.term == term), "{term}: {matched:?}");
+            assert_eq!(matched[0].term.to_lowercase(), term.to_lowercase(), "the closest first");
+            asked += 1;
+            languages.insert(language.to_owned());
+        }
+    }
+    assert_eq!((asked, languages.len()), (441, 10));
+}
+
+#[tokio::test]
+async fn wildcards_of_sql_are_letters_like_any_other() {
+    let hub = Hub::seeded().await;
+    for query in ["%", "_", "energ%", "\\", "' OR 1=1 --", "zzzz"] {
+        let list = hub.get(&format!("/api/v1/keywords?query={}", encode(query))).await.ok();
+        assert_eq!(list["keywords"], json!([]), "{query}");
+    }
+}
+
+/// The table of samples/README.md: links by terms alone.
+#[tokio::test]
+async fn samples_link_as_their_table_says() {
+    let hub = Hub::seeded().await;
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT k.slug, a.language, count(DISTINCT a.id) FROM keywords k JOIN keyword_terms t ON t.keyword_id = k.id
+         JOIN articles a ON a.language = t.language AND a.search @@ t.query GROUP BY 1, 2",
+    )
+    .fetch_all(&hub.db)
+    .await
+    .unwrap();
+    let mut found: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    for (slug, language, n) in rows {
+        found.entry(slug).or_default().insert(language, n);
+    }
+    let readme = std::fs::read_to_string(root().join("samples/README.md")).unwrap();
+    let languages = ["en", "de", "fr", "es", "it", "pl", "nl", "sv"];
+    let mut compared = 0;
+    for line in readme.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 11) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let slug = cells[1].trim_matches('`');
+        let counts = languages.map(|language| found[slug].get(language).copied().unwrap_or_default());
+        let expected: Vec<i64> = cells[3..11].iter().map(|cell| cell.parse().unwrap()).collect();
+        assert_eq!(counts[..], expected, "{slug}: {languages:?}");
+        assert_eq!(counts.iter().sum::<i64>().to_string(), cells[2], "{slug}");
+        let keyword = hub.get(&format!("/api/v1/keywords/{slug}")).await.ok();
+        if keyword["booleanQuery"] == "" {
+            assert_eq!(keyword["articleCount"], counts.iter().sum::<i64>(), "{slug}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 13);
+}
+
+#[tokio::test]
+async fn links_tell_the_term_of_the_article_s_own_language() {
+    let hub = Hub::seeded().await;
+    for name in ["keywords/energy", "keywords/energy-prices", "keywords/cyber-security"] {
+        let terms = hub.get(&format!("/api/v1/{name}")).await.ok()["terms"].clone();
+        for link in linked(&hub, name).await {
+            let article = &link["article"];
+            assert!(article["keywords"].as_array().unwrap().iter().any(|k| k == name), "{link}");
+            if link["matchedLanguage"] == "" {
+                continue;
+            }
+            assert_eq!(link["matchedLanguage"], article["language"], "{link}");
+            let term = json!({"language": link["matchedLanguage"], "term": link["matchedTerm"]});
+            assert!(terms.as_array().unwrap().contains(&term), "{link}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn links_are_filtered_like_articles() {
+    let hub = Hub::seeded().await;
+    let every = linked(&hub, "keywords/energy").await;
+    for (filter, field, value) in [
+        ("language=fr", "language", "fr"),
+        ("country=GB", "country", "GB"),
+        ("source=fanal-des-alpes", "source", "sources/fanal-des-alpes"),
+    ] {
+        let path = format!("/api/v1/keywords/energy/articles?{filter}");
+        let expected: Vec<Value> = every.iter().filter(|link| link["article"][field] == value).cloned().collect();
+        assert!(!expected.is_empty(), "{filter}");
+        assert_eq!(all(&hub, &path, "articles", 100).await, expected, "{filter}");
+    }
+    let path = "/api/v1/keywords/energy/articles?sentimentClass=SENTIMENT_CLASS_ABSTAINED";
+    let abstained = every.iter().filter(|link| link["article"]["sentiment"]["abstained"] == true).count();
+    assert_eq!(all(&hub, path, "articles", 100).await.len(), abstained);
+}
+
+#[tokio::test]
+async fn create_links_the_whole_archive_at_once() {
+    let hub = Hub::seeded().await;
+    let body = json!({
+        "displayName": "Harvests & crops", "description": "What grows.", "category": "economy",
+        "terms": [{"language": "en", "term": "harvest"}, {"language": "de", "term": "Ernte"}],
+    });
+    let created = create(&hub, body).await;
+    assert_eq!(created["name"], "keywords/harvests-crops", "the slug is made from the name");
+    assert_eq!((&created["description"], &created["category"]), (&json!("What grows."), &json!("economy")));
+    let count = created["articleCount"].as_i64().unwrap();
+    assert!(count > 0, "{created}");
+    assert_eq!(hub.get("/api/v1/keywords/harvests-crops").await.ok(), created);
+
+    let articles = linked(&hub, "keywords/harvests-crops").await;
+    assert_eq!(articles.len() as i64, count);
+    for link in &articles {
+        let name = link["article"]["name"].as_str().unwrap();
+        let article = hub.get(&format!("/api/v1/{name}")).await.ok();
+        let text = format!("{} {}", article["title"], article["body"]).to_lowercase();
+        let word = if article["language"] == "en" { "harvest" } else { "ernte" };
+        assert!(text.contains(word), "{article}");
+        if link["inTitle"] == true {
+            assert!(article["title"].as_str().unwrap().to_lowercase().contains(word), "{article}");
+        }
+    }
+    let tone = hub.get("/api/v1/keywords/harvests-crops/sentiment").await.ok();
+    assert_eq!(tone["overall"]["articleCount"], count);
+    assert!(tone["overall"]["scoredCount"].as_i64().unwrap() > 0, "{tone}");
+}
+
+#[tokio::test]
+async fn a_slug_is_given_or_made() {
+    let hub = Hub::seeded().await;
+    let accented = create(&hub, keyword("Crème brûlée & Ko.", &[("fr", "crème")])).await;
+    assert_eq!(accented["name"], "keywords/creme-brulee-ko");
+    let given = hub
+        .admin("POST", "/api/v1/keywords?keywordId=my-own", keyword("Crème", &[("fr", "crème")]))
+        .await
+        .ok();
+    assert_eq!(given["name"], "keywords/my-own");
+    let none = hub.admin("POST", "/api/v1/keywords", keyword("ข่าว", &[("th", "ข่าว")])).await;
+    assert_eq!(none.violation(), "keyword_id");
+    for wrong in ["Upper", "a--b", "-a", "a_b", "é"] {
+        let path = format!("/api/v1/keywords?keywordId={}", encode(wrong));
+        let answer = hub.admin("POST", &path, keyword("A", &[("en", "harvest")])).await;
+        assert_eq!(answer.violation(), "keyword_id", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_slug_is_a_conflict() {
+    let hub = Hub::seeded().await;
+    let answer = hub.admin("POST", "/api/v1/keywords", keyword("Energy", &[("en", "power")])).await;
+    assert_eq!(answer.status, 409, "{}", answer.text);
+    let error = &answer.json()["error"];
+    assert_eq!(error["status"], "ALREADY_EXISTS");
+    assert!(error["message"].as_str().unwrap().contains("keywords/energy"), "{error}");
+    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 13);
+}
+
+#[tokio::test]
+async fn a_retry_with_the_same_request_id_creates_once() {
+    let hub = Hub::seeded().await;
+    let path = "/api/v1/keywords?requestId=retry-1";
+    let first = hub.admin("POST", path, keyword("Harvest", &[("en", "harvest")])).await.ok();
+    let again = hub.admin("POST", path, keyword("Harvest", &[("en", "harvest")])).await.ok();
+    assert_eq!(first, again);
+    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 14);
+    let other = hub
+        .admin("POST", "/api/v1/keywords?requestId=retry-2", keyword("Harvest", &[("en", "harvest")]))
+        .await;
+    assert_eq!(other.status, 409, "another id is another call");
+}
+
+#[tokio::test]
+async fn retries_at_the_same_time_create_once() {
+    let hub = Hub::seeded().await;
+    let path = "/api/v1/keywords?requestId=at-once";
+    let body = keyword("Harvest", &[("en", "harvest")]);
+    let calls = (0..6).map(|_| hub.admin("POST", path, body.clone()));
+    let answers = futures_util::future::join_all(calls).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200; 6], "each retry answers with the first result");
+    assert!(answers.iter().all(|answer| answer.json()["name"] == "keywords/harvest"));
+    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 14);
+}
+
+#[tokio::test]
+async fn update_changes_what_its_mask_names() {
+    let hub = Hub::seeded().await;
+    let before = hub.get("/api/v1/keywords/housing").await.ok();
+
+    let path = "/api/v1/keywords/housing?updateMask=category";
+    let changed = hub.admin("PATCH", path, json!({"category": "economy"})).await.ok();
+    let expected = {
+        let mut expected = before.clone();
+        expected["category"] = "economy".into();
+        expected["updateTime"] = changed["updateTime"].clone();
+        expected
+    };
+    assert_eq!(changed, expected, "nothing else changed, and the name was not needed");
+    assert_ne!(changed["updateTime"], before["updateTime"]);
+
+    let path = "/api/v1/keywords/housing?updateMask=displayName,description";
+    let body = json!({"displayName": "Homes", "description": "Roofs.", "category": "ignored"});
+    let changed = hub.admin("PATCH", path, body).await.ok();
+    assert_eq!((&changed["displayName"], &changed["description"]), (&json!("Homes"), &json!("Roofs.")));
+    assert_eq!(changed["category"], "economy", "not in the mask");
+    assert_eq!(changed["terms"], before["terms"]);
+}
+
+#[tokio::test]
+async fn changed_terms_link_anew() {
+    let hub = Hub::seeded().await;
+    let path = "/api/v1/keywords/housing?update_mask=terms";
+    let body = json!({"terms": [{"language": "en", "term": "harvest"}]});
+    let changed = hub.admin("PATCH", path, body).await.ok();
+    assert_eq!(changed["terms"], json!([{"language": "en", "term": "harvest"}]));
+    let articles = linked(&hub, "keywords/housing").await;
+    assert_eq!(articles.len() as i64, changed["articleCount"].as_i64().unwrap());
+    assert!(!articles.is_empty() && articles.iter().all(|link| link["matchedTerm"] == "harvest"));
+    let tone = hub.get("/api/v1/keywords/housing/sentiment").await.ok();
+    assert_eq!(tone["overall"]["articleCount"], articles.len());
+
+    let path = "/api/v1/keywords/housing?update_mask=boolean_query";
+    let more = hub.admin("PATCH", path, json!({"booleanQuery": "railway OR phishing"})).await.ok();
+    assert!(more["articleCount"].as_i64() > changed["articleCount"].as_i64(), "{more}");
+    let less = hub.admin("PATCH", path, json!({"booleanQuery": ""})).await.ok();
+    assert_eq!(less["articleCount"], changed["articleCount"]);
+}
+
+#[tokio::test]
+async fn update_without_mask_replaces_everything() {
+    let hub = Hub::seeded().await;
+    let path = "/api/v1/keywords/housing";
+    assert_eq!(hub.admin("PATCH", path, json!({"category": "x"})).await.violation(), "keyword.display_name");
+    let changed = hub.admin("PATCH", path, keyword("Homes", &[("en", "harvest")])).await.ok();
+    assert_eq!((&changed["displayName"], &changed["category"]), (&json!("Homes"), &json!("")));
+    assert_eq!(changed["name"], "keywords/housing", "the name stays");
+}
+
+#[tokio::test]
+async fn updates_that_make_no_sense_are_refused_and_change_nothing() {
+    let hub = Hub::seeded().await;
+    let before = hub.get("/api/v1/keywords/energy").await.ok();
+    let path = |mask: &str| format!("/api/v1/keywords/energy?updateMask={mask}");
+    for (mask, body, field) in [
+        ("name", json!({"name": "keywords/other"}), "update_mask"),
+        ("articleCount", json!({}), "update_mask"),
+        ("displayName", json!({"displayName": ""}), "keyword.display_name"),
+        ("terms", json!({"terms": []}), "keyword.terms"),
+        ("terms", json!({"terms": [{"language": "en", "term": "the"}]}), "keyword.terms[0].term"),
+        ("booleanQuery", json!({"booleanQuery": "-football"}), "keyword.boolean_query"),
+    ] {
+        let answer = hub.admin("PATCH", &path(mask), body).await;
+        assert_eq!(answer.violation(), field, "{mask}");
+    }
+    assert_eq!(hub.get("/api/v1/keywords/energy").await.ok(), before);
+    let unknown = hub.admin("PATCH", "/api/v1/keywords/no-such?updateMask=category", json!({"category": "x"}));
+    let unknown = unknown.await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.text.contains("keywords/no-such"));
+}
+
+#[tokio::test]
+async fn delete_takes_links_and_aggregates_and_leaves_articles() {
+    let hub = Hub::seeded().await;
+    let article = linked(&hub, "keywords/housing").await[0]["article"]["name"].as_str().unwrap().to_owned();
+    let articles = number(&hub, "SELECT count(*) FROM articles").await;
+    hub.admin("DELETE", "/api/v1/keywords/housing", Value::Null).await.ok();
+    assert_eq!(hub.get("/api/v1/keywords/housing").await.status, 404);
+    assert_eq!(hub.get("/api/v1/keywords/housing/articles").await.status, 404);
+    assert_eq!(hub.get("/api/v1/keywords/housing/sentiment").await.status, 404);
+    let found = hub.get(&format!("/api/v1/{article}")).await.ok();
+    assert!(!found["keywords"].as_array().unwrap().iter().any(|name| name == "keywords/housing"));
+    assert_eq!(number(&hub, "SELECT count(*) FROM articles").await, articles);
+    assert_eq!(number(&hub, "SELECT count(*) FROM article_keywords WHERE keyword_id NOT IN (SELECT id FROM keywords)").await, 0);
+    assert_eq!(number(&hub, "SELECT count(*) FROM keyword_daily WHERE keyword_id NOT IN (SELECT id FROM keywords)").await, 0);
+    assert_eq!(hub.admin("DELETE", "/api/v1/keywords/housing", Value::Null).await.status, 404);
+    create(&hub, keyword("Housing", &[("en", "social housing")])).await;
+}
+
+#[tokio::test]
+async fn a_preview_is_what_the_keyword_then_links() {
+    let hub = Hub::seeded().await;
+    let drafts = [
+        keyword("Preview", &[("en", "hospitals"), ("de", "Krankenhaus"), ("en", "harvest"), ("fr", "récolte")]),
+        json!({"displayName": "Preview", "booleanQuery": "railway OR \"night train\" -football"}),
+        json!({
+            "displayName": "Preview", "booleanQuery": "phishing",
+            "terms": [{"language": "en", "term": "farmers"}, {"language": "sv", "term": "nattåg"}],
+        }),
+        keyword("Preview", &[("th", "ข่าว")]),
+    ];
+    for draft in drafts {
+        let mut unnamed = draft.clone();
+        unnamed.as_object_mut().unwrap().remove("displayName");
+        let request = hub.request("POST", "/api/v1/keywords:preview").header("content-type", "application/json");
+        let preview = crate::hub::send(request.body(json!({"keyword": unnamed}).to_string())).await.ok();
+        assert_eq!(hub.get("/api/v1/keywords/preview").await.status, 404, "a dry run");
+
+        let created = create(&hub, draft.clone()).await;
+        let links = linked(&hub, "keywords/preview").await;
+        assert_eq!(preview["articleCount"], created["articleCount"], "{draft}");
+        assert_eq!(preview["articleCount"], links.len(), "{draft}");
+        // What is linked names its keyword by now; the rest must be equal.
+        let plain = |links: &[Value]| -> Vec<Value> {
+            let mut links = links.to_vec();
+            for link in &mut links {
+                link["article"]["keywords"] = Value::Null;
+            }
+            links
+        };
+        let newest = &links[..links.len().min(10)];
+        assert_eq!(plain(preview["articles"].as_array().unwrap()), plain(newest), "{draft}");
+        let set = |field: &str| links.iter().map(|link| link["article"][field].to_string()).collect::<BTreeSet<_>>();
+        assert_eq!(preview["sourceCount"], set("source").len(), "{draft}");
+        assert_eq!(preview["countryCount"], set("country").len(), "{draft}");
+        let archive = number(&hub, "SELECT count(*) FROM articles").await;
+        let share = preview["archiveShare"].as_f64().unwrap();
+        assert!((share - links.len() as f64 / archive as f64).abs() < 1e-12, "{draft}");
+
+        let terms = draft["terms"].as_array().cloned().unwrap_or_default();
+        let counted = preview["terms"].as_array().unwrap();
+        assert_eq!(counted.len(), terms.len() + usize::from(draft["booleanQuery"].is_string()));
+        for (term, counted) in terms.iter().zip(counted) {
+            assert_eq!((&counted["language"], &counted["term"]), (&term["language"], &term["term"]));
+            let first = links.iter().filter(|link| link["matchedTerm"] == term["term"]).count();
+            assert!(counted["articleCount"].as_i64().unwrap() >= first as i64, "{draft}");
+        }
+        hub.admin("DELETE", "/api/v1/keywords/preview", Value::Null).await.ok();
+    }
+    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 13);
+}
+
+#[tokio::test]
+async fn a_boolean_query_alone_links_articles_of_any_language() {
+    let hub = Hub::seeded().await;
+    let body = json!({"displayName": "Crime online", "booleanQuery": "ransomware OR phishing -football"});
+    let created = create(&hub, body).await;
+    let links = linked(&hub, "keywords/crime-online").await;
+    assert!(!links.is_empty());
+    assert_eq!(created["articleCount"], links.len());
+    let languages: BTreeSet<String> =
+        links.iter().map(|link| link["article"]["language"].as_str().unwrap().to_owned()).collect();
+    assert!(languages.len() > 1, "{languages:?}");
+    for link in links {
+        assert_eq!(link["matchedLanguage"], "");
+        assert_eq!(link["matchedTerm"], "ransomware OR phishing -football");
+        let article = hub.get(&format!("/api/v1/{}", link["article"]["name"].as_str().unwrap())).await.ok();
+        let text = format!("{} {}", article["title"], article["body"]).to_lowercase();
+        assert!(text.contains("ransomware") || text.contains("phishing"), "{article}");
+    }
+}
+
+#[tokio::test]
+async fn keywords_that_match_nothing_or_everything_are_refused() {
+    let hub = Hub::seeded().await;
+    for (body, field) in [
+        (keyword("A", &[("en", "the")]), "keyword.terms[0].term"),
+        (keyword("A", &[("en", "harvest"), ("de", "und")]), "keyword.terms[1].term"),
+        (keyword("A", &[("en", "?!")]), "keyword.terms[0].term"),
+        (keyword("A", &[("en", "harvest"), ("en", "harvest")]), "keyword.terms[1].term"),
+        (keyword("A", &[]), "keyword.terms"),
+        (json!({"displayName": "A", "booleanQuery": "-football"}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "-football -\"power bill\""}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "harvest OR -football"}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "..."}), "keyword.boolean_query"),
+        // A stop word drops out of the query in its language, and leaves the exclusion alone.
+        (json!({"displayName": "A", "booleanQuery": "the -football"}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "der OR -zebra"}), "keyword.boolean_query"),
+    ] {
+        let answer = hub.admin("POST", "/api/v1/keywords", body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+        assert_eq!(answer.violation(), field, "{body}");
+    }
+    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 13, "nothing stayed behind");
+}
+
+#[tokio::test]
+async fn relations_are_jaccard_indices() {
+    let hub = Hub::seeded().await;
+    let pairs: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT k.slug, l.article_id FROM article_keywords l JOIN keywords k ON k.id = l.keyword_id",
+    )
+    .fetch_all(&hub.db)
+    .await
+    .unwrap();
+    let mut sets: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    for (slug, article) in pairs {
+        sets.entry(slug).or_default().insert(article);
+    }
+    for (slug, mine) in &sets {
+        let mut expected: Vec<(f64, String, usize)> = sets
+            .iter()
+            .filter(|(other, _)| *other != slug)
+            .map(|(other, theirs)| {
+                let both = mine.intersection(theirs).count();
+                (both as f64 / mine.union(theirs).count() as f64, other.clone(), both)
+            })
+            .filter(|(_, _, both)| *both > 0)
+            .collect();
+        expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let answer = hub.get(&format!("/api/v1/keywords/{slug}/relations?pageSize=100")).await.ok();
+        let relations = answer["relations"].as_array().unwrap();
+        assert_eq!(relations.len(), expected.len(), "{slug}");
+        for (relation, (strength, other, both)) in relations.iter().zip(&expected) {
+            assert_eq!(relation["keyword"], format!("keywords/{other}"), "{slug}");
+            assert_eq!(relation["articleCount"], *both, "{slug} {other}");
+            assert!((relation["strength"].as_f64().unwrap() - strength).abs() < 1e-12, "{slug} {other}");
+        }
+        let some = hub.get(&format!("/api/v1/keywords/{slug}/relations?minStrength=0.1&pageSize=2")).await.ok();
+        let strong = expected.iter().filter(|(strength, _, _)| *strength >= 0.1).count().min(2);
+        assert_eq!(some["relations"].as_array().unwrap()[..], relations[..strong], "{slug}");
+    }
+    assert!(sets.len() == 13);
+    assert_eq!(hub.get("/api/v1/keywords/no-such/relations").await.status, 404);
+}

@@ -13,7 +13,7 @@ pub enum FetchError {
     #[error("the URL {0}")]
     InvalidUrl(&'static str),
     /// The host is, or resolves to, an address that is not public.
-    #[error("the host is not on the public internet")]
+    #[error("the host is not on the public internet (private ones need EUHUB_ALLOW_PRIVATE_SOURCES=true)")]
     PrivateAddress,
     /// The host name did not resolve.
     #[error("the host name did not resolve")]

@@ -1,0 +1,153 @@
+//! Health from real state: the process outlives its database, says so, and recovers.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use euhub::database;
+use euhub::embedded::EmbeddedPostgres;
+use euhub::proto::ListKeywordsRequest;
+use euhub::proto::keyword_service_client::KeywordServiceClient;
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Streaming};
+use tonic_health::pb::health_check_response::ServingStatus::{self, NotServing, Serving};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_types::StatusExt;
+
+use crate::embedded::{config, scratch};
+use crate::hub::Hub;
+use crate::program::{PATIENCE, Running, euhub, free_address, get, grpc_serving, serving, wait_for};
+
+/// Makes the server's socket reachable under a name that stays when the server's port changes.
+fn link(folder: &Path, server: &EmbeddedPostgres) -> String {
+    let options: PgConnectOptions = server.url().parse().unwrap();
+    let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
+    let name = folder.join(".s.PGSQL.5432");
+    if name.is_symlink() {
+        std::fs::remove_file(&name).unwrap();
+    }
+    symlink(socket, name).unwrap();
+    format!("postgres:///euhub?host={}&port=5432&user=euhub", folder.display())
+}
+
+async fn check(channel: &Channel, service: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: service.into() };
+    HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
+    let answer = timeout(PATIENCE, watch.message()).await.expect("a change").unwrap();
+    answer.expect("no end").status()
+}
+
+#[tokio::test]
+async fn health_follows_the_database() {
+    let folder = scratch();
+    let data = folder.path().join("data");
+    let mut postgres = EmbeddedPostgres::start(config(&data)).await.unwrap();
+    let db = database::pool(&postgres.url(), 2).unwrap();
+    database::migrate(&db).await.unwrap();
+    db.close().await;
+
+    let (grpc, rest) = (free_address(), free_address());
+    let mut command = euhub(folder.path());
+    command.args(["standalone", "--grpc-addr", &grpc.to_string(), "--edge-addr", &rest.to_string()]);
+    command.env("DATABASE_URL", link(folder.path(), &postgres));
+    let mut process = Running::start(command, folder.path());
+    serving(rest, &mut process).await;
+
+    let channel = channel(grpc).await;
+    let services: Vec<&str> = euhub::server::SERVICES.into_iter().chain([""]).collect();
+    let mut watches = Vec::new();
+    for service in &services {
+        wait_for(service, async || check(&channel, service).await == Serving).await;
+        let request = HealthCheckRequest { service: (*service).into() };
+        let mut watch = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+        assert_eq!(next(&mut watch).await, Serving, "{service}");
+        watches.push(watch);
+    }
+
+    for outage in 0..2 {
+        postgres.stop().await.unwrap();
+        for (service, watch) in services.iter().zip(&mut watches) {
+            assert_eq!(next(watch).await, NotServing, "{service}, outage {outage}");
+            assert_eq!(check(&channel, service).await, NotServing, "{service}, outage {outage}");
+        }
+        assert!(process.is_running(), "the process lives: {}", process.log());
+        wait_for("an unhealthy edge", async || get(rest, "/health").await.status == 503).await;
+        let answer = get(rest, "/health").await;
+        assert_eq!(answer.json()["error"]["status"], "UNAVAILABLE");
+
+        let status = list_keywords(&channel).await.expect_err("no database, no answer");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.get_details_retry_info().is_some(), "{status}");
+        let answer = get(rest, "/api/v1/keywords").await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert_eq!(answer.headers["retry-after"], "1");
+        for inside in ["postgres", "sqlx", "socket", folder.path().to_str().unwrap()] {
+            let (text, inside) = (answer.text.to_lowercase(), inside.to_lowercase());
+            assert!(!text.contains(&inside), "`{inside}` is of the inside: {text}");
+        }
+        assert_eq!(get(rest, "/api/v1/status").await.status, 200, "needs no database");
+
+        postgres = EmbeddedPostgres::start(config(&data)).await.unwrap();
+        link(folder.path(), &postgres);
+        for (service, watch) in services.iter().zip(&mut watches) {
+            assert_eq!(next(watch).await, Serving, "{service}, outage {outage}");
+            assert_eq!(check(&channel, service).await, Serving, "{service}, outage {outage}");
+        }
+        serving(rest, &mut process).await;
+        list_keywords(&channel).await.expect("an answer");
+        assert_eq!(get(rest, "/api/v1/keywords").await.status, 200);
+    }
+    drop(watches);
+    process.stop().await;
+    postgres.stop().await.unwrap();
+}
+
+async fn list_keywords(channel: &Channel) -> Result<(), tonic::Status> {
+    let mut client = KeywordServiceClient::new(channel.clone());
+    client.list_keywords(ListKeywordsRequest::default()).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_watch_of_articles_outlives_a_lost_database_or_says_that_it_ended() {
+    use euhub::proto::WatchArticlesRequest;
+    use euhub::proto::article_service_client::ArticleServiceClient;
+
+    let folder = scratch();
+    let data = folder.path().join("data");
+    let postgres = EmbeddedPostgres::start(config(&data)).await.unwrap();
+    let db = database::pool(&postgres.url(), 2).unwrap();
+    database::migrate(&db).await.unwrap();
+    db.close().await;
+    let grpc = free_address();
+    let mut command = euhub(folder.path());
+    command.args(["serve", "--grpc-addr", &grpc.to_string()]);
+    command.env("DATABASE_URL", link(folder.path(), &postgres));
+    let mut process = Running::start(command, folder.path());
+    grpc_serving(grpc, &mut process, folder.path()).await;
+    let mut client = ArticleServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    let mut watch = client.watch_articles(WatchArticlesRequest::default()).await.unwrap().into_inner();
+    postgres.stop().await.unwrap();
+    let status = timeout(PATIENCE, watch.message()).await.expect("an end").expect_err("a status");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.get_details_retry_info().is_some(), "{status}");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_service_is_not_found() {
+    let hub = Hub::empty().await;
+    let channel = hub.channel().await;
+    let request = || HealthCheckRequest { service: "euhub.v1.NoSuchService".into() };
+    let status = HealthClient::new(channel.clone()).check(request()).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+}
