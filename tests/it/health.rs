@@ -1,6 +1,5 @@
 //! Health from real state: the process outlives its database, says so, and recovers.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ use tonic_types::StatusExt;
 
 use crate::embedded::{config, scratch};
 use crate::hub::Hub;
-use crate::program::{PATIENCE, Running, euhub, free_address, get, grpc_serving, serving, wait_for};
+use crate::program::{PATIENCE, Running, channel, euhub, free_address, get, grpc_serving, serving, wait_for};
 
 /// Makes the server's socket reachable under a name that stays when the server's port changes.
 fn link(folder: &Path, server: &EmbeddedPostgres) -> String {
@@ -36,10 +35,6 @@ fn link(folder: &Path, server: &EmbeddedPostgres) -> String {
 async fn check(channel: &Channel, service: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: service.into() };
     HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
-}
-
-async fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
@@ -134,7 +129,7 @@ async fn a_watch_of_articles_outlives_a_lost_database_or_says_that_it_ended() {
     command.env("DATABASE_URL", link(folder.path(), &postgres));
     let mut process = Running::start(command, folder.path());
     grpc_serving(grpc, &mut process, folder.path()).await;
-    let mut client = ArticleServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    let mut client = ArticleServiceClient::new(channel(grpc).await);
     let mut watch = client.watch_articles(WatchArticlesRequest::default()).await.unwrap().into_inner();
     postgres.stop().await.unwrap();
     let status = timeout(PATIENCE, watch.message()).await.expect("an end").expect_err("a status");

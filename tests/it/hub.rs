@@ -164,6 +164,8 @@ impl Hub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = listener.local_addr().unwrap();
         tokio::spawn(server::serve_edge(edge, listener, stopping.clone()));
+        // reqwest wants a provider for TLS even where nothing uses it; another test may have set it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { db, database_url, ingest, rest, grpc, admin_key: key, stopping, client }
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::embedded::scratch;
 use crate::hub::{Hub, send};
 use crate::program::{
-    FeedServer, PATIENCE, Running, add_source, client, euhub, euhub_on, free_address, get, grpc_serving, rss, run,
+    FeedServer, PATIENCE, Running, add_source, channel, client, euhub, euhub_on, free_address, get, grpc_serving, rss, run,
     run_err, run_ok, serving, wait_for,
 };
 
@@ -135,7 +135,7 @@ async fn sigterm_lets_calls_finish_and_ends_the_rest() {
     let watch = client().get(format!("http://{rest}/api/v1/articles:watch")).header("accept", "text/event-stream");
     let events = watch.send().await.unwrap();
     assert_eq!(events.status(), 200);
-    let mut watcher = ArticleServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    let mut watcher = ArticleServiceClient::new(channel(grpc).await);
     let mut watched = watcher.watch_articles(WatchArticlesRequest::default()).await.unwrap().into_inner();
     wait_for("the fetch", async || !feeds.hits().is_empty()).await;
 
@@ -182,7 +182,7 @@ async fn sigterm_ends_health_watches() {
     command.args(["serve", "--grpc-addr", &grpc.to_string()]);
     let mut core = Running::start(command, folder.path());
     grpc_serving(grpc, &mut core, folder.path()).await;
-    let mut health = HealthClient::connect(format!("http://{grpc}")).await.unwrap();
+    let mut health = HealthClient::new(channel(grpc).await);
     let request = HealthCheckRequest { service: String::new() };
     let mut watch = health.watch(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().map(|answer| answer.status), Some(1));

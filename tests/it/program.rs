@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
 
 use crate::hub::{Answer, Hub, root, send};
 
@@ -293,4 +294,9 @@ pub async fn add_source(db: &PgPool, slug: &str, paused: bool, urls: &[String]) 
     tx.commit().await.unwrap();
     let source = source_store::by_slug(db, slug).await.unwrap().unwrap();
     source.feeds.0.iter().map(|feed| feed.id).collect()
+}
+
+/// A gRPC channel to a process.
+pub async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).expect("an address").connect().await.expect("a core that is up")
 }
