@@ -50,24 +50,15 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     pg_catalog.setweight(pg_catalog.to_tsvector(public.search_config(language), title), 'A')
     || pg_catalog.setweight(pg_catalog.to_tsvector(public.search_config(language), body), 'B');
 
--- A user's query in the given languages at once: an article matches in the configuration of its own language. NULL when nothing but
--- stop words is left.
-CREATE FUNCTION search_query(languages text[], query text) RETURNS tsquery
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-DECLARE
-    config regconfig;
-    one tsquery;
-    every tsquery;
-BEGIN
-    FOR config IN SELECT DISTINCT public.search_config(l) FROM pg_catalog.unnest(languages) AS l LOOP
-        one := pg_catalog.websearch_to_tsquery(config, query);
-        IF pg_catalog.numnode(one) > 0 THEN
-            every := CASE WHEN every IS NULL THEN one ELSE every || one END;
-        END IF;
-    END LOOP;
-    RETURN every;
-END
-$$;
+-- A user's query in web-search syntax, read in the configuration of each language: an article matches in its own configuration only, so
+-- that exclusions exclude. Where nothing but stop words or exclusions is left, there is no row: it would match everything.
+CREATE FUNCTION search_queries(languages text[], wanted text) RETURNS TABLE (config regconfig, query tsquery)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
+    SELECT c.config, q.query
+    FROM (SELECT DISTINCT search_config(l) AS config FROM unnest(languages) AS l) c
+    CROSS JOIN LATERAL (SELECT websearch_to_tsquery(c.config, wanted) AS query) q
+    WHERE querytree(q.query) NOT IN ('', 'T');
+END;
 
 -- Sources --------------------------------------------------------------------------------------------------------------------
 
@@ -156,8 +147,9 @@ CREATE TABLE articles (
     search tsvector NOT NULL GENERATED ALWAYS AS (search_vector(language, title, body)) STORED,
     -- Analysis: all set together, in one transaction with the links and aggregates.
     analyze_time timestamptz,
-    -- The transaction that analysed it: what a watcher's resume token orders by.
-    analyze_xid xid8,
+    -- Its place in the order of analysis. Numbers are given under the lock of analysis, so that they become visible in order: what a
+    -- watcher's resume token goes by.
+    analyze_position bigint,
     sentiment_score double precision,
     sentiment_label smallint CHECK (sentiment_label BETWEEN 1 AND 5),
     sentiment_abstain_reason text NOT NULL DEFAULT '',
@@ -173,7 +165,8 @@ CREATE INDEX articles_create_time ON articles (create_time DESC, id DESC);
 CREATE INDEX articles_search ON articles USING gin (search);
 CREATE INDEX articles_bands ON articles USING gin (near_duplicate_bands);
 CREATE INDEX articles_syndicated_of ON articles (syndicated_of) WHERE syndicated_of IS NOT NULL;
-CREATE INDEX articles_watch ON articles (analyze_xid, id) WHERE analyze_xid IS NOT NULL;
+CREATE UNIQUE INDEX articles_analyze_position ON articles (analyze_position);
+CREATE SEQUENCE articles_analyze_positions OWNED BY articles.analyze_position;
 CREATE INDEX articles_unanalysed ON articles (id) WHERE analyze_time IS NULL;
 CREATE INDEX articles_title_trgm ON articles USING gin (fold(title) gin_trgm_ops);
 CREATE INDEX articles_embedding ON articles USING hnsw (embedding vector_cosine_ops);
@@ -207,7 +200,7 @@ LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
                 WHEN a.sentiment_label <= 2 THEN 'negative'
                 WHEN a.sentiment_label = 3 THEN 'neutral'
                 WHEN a.sentiment_label >= 4 THEN 'positive'
-                ELSE 'abstained'
+                WHEN a.analyze_time IS NOT NULL THEN 'abstained'
             END AS class
         FROM public.articles a JOIN public.sources s ON s.id = a.source_id WHERE a.id = ANY (ids)
     )
@@ -215,7 +208,7 @@ LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
         SELECT 'source' AS property, source AS value, count(*) AS n FROM found GROUP BY source
         UNION ALL SELECT 'country', country, count(*) FROM found GROUP BY country
         UNION ALL SELECT 'language', language, count(*) FROM found GROUP BY language
-        UNION ALL SELECT 'class', class, count(*) FROM found GROUP BY class
+        UNION ALL SELECT 'class', class, count(*) FROM found WHERE class IS NOT NULL GROUP BY class
     ) counted ORDER BY property, n DESC, value;
 END;
 

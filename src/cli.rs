@@ -1,5 +1,6 @@
 //! The command line: roles and the operator's verbs. Human output by default, `--json` for programs.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -388,9 +389,9 @@ fn spinner(show: bool, message: &'static str) -> ProgressBar {
     bar
 }
 
-#[allow(clippy::print_stdout, reason = "what a command answers with")]
 fn say(line: &str) {
-    println!("{line}");
+    // Whoever reads may have gone, as `head` does; then there is nobody to tell.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn say_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -46,6 +46,9 @@ pub enum Error {
     /// Too much at once.
     #[error("{0}")]
     ResourceExhausted(&'static str),
+    /// The call took longer than its deadline.
+    #[error("the call took longer than its deadline")]
+    DeadlineExceeded,
     /// This process is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -110,6 +113,7 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(RETRY_DELAY));
                 (Code::ResourceExhausted, "RESOURCE_EXHAUSTED")
             }
+            Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Error::Stopping => {
                 details.set_retry_info(Some(RETRY_DELAY));
                 (Code::Unavailable, "STOPPING")
@@ -191,6 +195,7 @@ mod tests {
             (Error::Unauthenticated("no key"), Code::Unauthenticated, "UNAUTHENTICATED"),
             (Error::PermissionDenied("admin"), Code::PermissionDenied, "SCOPE_MISSING"),
             (Error::ResourceExhausted("full"), Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+            (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (Error::Stopping, Code::Unavailable, "STOPPING"),
             (sqlx::Error::PoolTimedOut.into(), Code::Unavailable, "DATABASE_UNAVAILABLE"),
             (sqlx::Error::RowNotFound.into(), Code::Internal, "INTERNAL"),

@@ -9,12 +9,14 @@ use graphile_worker::{
     WorkerRecoveryConfig, WorkerUtils,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgExecutor, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Ingest, store};
 use crate::keywords::link;
 use crate::sentiment::aggregate;
+use crate::telemetry;
 
 /// Fetches one feed.
 pub const INGEST_FEED: &str = "ingest_feed";
@@ -25,10 +27,14 @@ pub const ANALYZE_ARTICLES: &str = "analyze_articles";
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a job may go on after the worker was told to stop.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long a worker that lost the database stands still.
+const RETRY: Duration = Duration::from_secs(2);
 /// Articles without analysis that the hourly sweep picks up at most.
 const SWEEP: i64 = 1_000;
 /// Articles that one job analyses at most.
 const SWEEP_BATCH: usize = 50;
+/// Articles that are embedded at once.
+const EMBED_BATCH: i64 = 50;
 
 /// Brings the queue's own schema up to date.
 pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
@@ -54,9 +60,33 @@ pub async fn enqueue(
     Ok(())
 }
 
-/// A worker for every job and schedule, until `stopping`.
-pub async fn worker(
+/// Works on every job and schedule until `stopping`. When the database is away the worker stands still and begins again.
+pub async fn work(ingest: Ingest, concurrency: usize, stopping: CancellationToken) -> anyhow::Result<()> {
+    // Connections of its own: a crowd of requests must not starve the queue, nor the queue the requests.
+    let connections = u32::try_from(concurrency).unwrap_or(u32::MAX).saturating_add(2);
+    let queue = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(LEASE / 2)
+        .connect_lazy_with((*ingest.db.connect_options()).clone());
+    while !stopping.is_cancelled() {
+        let ended = match worker(ingest.clone(), queue.clone(), concurrency, stopping.clone()).await {
+            Ok(worker) => worker.run().await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            telemetry::degraded("worker", &format!("{error:#}"));
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn worker(
     ingest: Ingest,
+    queue: PgPool,
     concurrency: usize,
     stopping: CancellationToken,
 ) -> anyhow::Result<Worker> {
@@ -67,7 +97,7 @@ pub async fn worker(
         .sweep_threshold(LEASE)
         .recovery_delay(Duration::ZERO);
     let worker = WorkerOptions::default()
-        .pg_pool(ingest.db.clone())
+        .pg_pool(queue)
         .add_extension(ingest)
         .concurrency(concurrency)
         .poll_interval(Duration::from_secs(1))
@@ -129,7 +159,7 @@ impl TaskHandler for AnalyzeArticles {
 
 /// Every minute: a job for each feed that is due.
 #[derive(Debug, Serialize, Deserialize)]
-struct EnqueueDueFeeds {}
+struct EnqueueDueFeeds;
 
 impl TaskHandler for EnqueueDueFeeds {
     const IDENTIFIER: &'static str = "enqueue_due_feeds";
@@ -141,9 +171,9 @@ impl TaskHandler for EnqueueDueFeeds {
     }
 }
 
-/// Hourly: articles whose analysis failed for good are tried again.
+/// Hourly: articles whose analysis failed for good are tried again, and those without a vector of the loaded model get one.
 #[derive(Debug, Serialize, Deserialize)]
-struct AnalyzeLeftOver {}
+struct AnalyzeLeftOver;
 
 impl TaskHandler for AnalyzeLeftOver {
     const IDENTIFIER: &'static str = "analyze_left_over";
@@ -158,12 +188,14 @@ async fn analyze_left_over(ingest: &Ingest) -> crate::error::Result<()> {
     for ids in store::all_unanalyzed(&ingest.db, SWEEP).await?.chunks(SWEEP_BATCH) {
         ingest.analyze(ids).await?;
     }
+    // The model may have come, or changed, after the articles.
+    while ingest.embed_left_over(EMBED_BATCH).await? > 0 {}
     Ok(())
 }
 
 /// Daily at 00:30: the aggregates anew from the links.
 #[derive(Debug, Serialize, Deserialize)]
-struct RebuildAggregates {}
+struct RebuildAggregates;
 
 impl TaskHandler for RebuildAggregates {
     const IDENTIFIER: &'static str = "rebuild_aggregates";

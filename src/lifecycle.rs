@@ -9,6 +9,7 @@ use euhub_edge::http::{EdgeConfig, RateClass, RateLimit, Upstream};
 use euhub_edge::plan::Plan;
 use ipnet::IpNet;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -33,6 +34,8 @@ use crate::{database, jobs, telemetry};
 
 /// How long draining may take; the process leaves before an orchestrator's 30 s are over.
 const DRAIN: Duration = Duration::from_secs(25);
+/// How long connections may take to come back.
+const CLOSE: Duration = Duration::from_secs(3);
 /// How often readiness is looked at, and how long the database may take to answer.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -88,7 +91,8 @@ impl Database {
 
     /// Closes the pool, and stops the private server if this process started it.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.pool.close().await;
+        // Whoever still holds a connection after the drain has lost it.
+        let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
         if let Some(server) = self.server {
             server.stop().await?;
         }
@@ -134,15 +138,14 @@ pub async fn run(
     let grpc = if roles.serve { Some(listen(config.grpc_addr, "EUHUB_GRPC_ADDR").await?) } else { None };
     let rest = if roles.edge { Some(listen(config.edge_addr, "EUHUB_EDGE_ADDR").await?) } else { None };
     let plan = Arc::new(Plan::compile(DESCRIPTOR_SET)?);
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
 
     let mut upstream = None;
     if let Some(database) = &database {
         let embedder = embedder(&config.model_dir()).await?;
         let ingest = ingest(&config, database.pool.clone(), clock.clone(), embedder.clone())?;
         if roles.worker {
-            let worker = jobs::worker(ingest.clone(), config.worker_concurrency, stopping.clone()).await?;
-            tasks.spawn(async move { worker.run().await.context("worker") });
+            tasks.spawn(jobs::work(ingest.clone(), config.worker_concurrency, stopping.clone()));
         }
         if let Some(listener) = grpc {
             let cache = match &config.redis_url {
@@ -191,6 +194,10 @@ pub async fn run(
     }
     reporter.set_service_status("", ServingStatus::NotServing).await;
     stopping.cancel();
+    // Probes that watch have been told; without the services their streams end, and no longer hold up the drain.
+    for service in server::SERVICES.iter().copied().chain([""]) {
+        reporter.clear_service_status(service).await;
+    }
     let drained = tokio::time::timeout(DRAIN, drain(&mut tasks)).await;
     if let Some(database) = database {
         database.close().await?;
@@ -234,6 +241,11 @@ async fn watch_readiness(
     reporter: HealthReporter,
     stopping: CancellationToken,
 ) -> anyhow::Result<()> {
+    // A connection of its own: a crowd of requests does not make the database look away.
+    let db = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(PROBE)
+        .connect_lazy_with((*db.connect_options()).clone());
     let mut known = None;
     loop {
         let probe = sqlx::query_scalar!("SELECT 1 AS one").fetch_one(&db);

@@ -47,9 +47,12 @@ impl Cursor {
 
     /// The time that [`Cursor::at_time`] was made from.
     pub fn time(&self) -> Result<DateTime<Utc>> {
-        DateTime::from_timestamp_micros(self.number).ok_or_else(|| {
-            Error::invalid("page_token", "is not a token of this list; leave it out to start anew.")
-        })
+        // Years 1 to 9999: what Postgres and Timestamp both hold.
+        DateTime::from_timestamp_micros(self.number)
+            .filter(|time| (-62_135_596_800..=253_402_300_799).contains(&time.timestamp()))
+            .ok_or_else(|| {
+                Error::invalid("page_token", "is not a token of this list; leave it out to start anew.")
+            })
     }
 }
 
@@ -105,9 +108,10 @@ fn read_token(field: &str, token: &str, fingerprint: u64) -> Result<Option<Curso
     }
 }
 
-/// FNV-1a over the encoded parameters: stable over versions and machines.
+/// FNV-1a over the request's type and its encoded parameters: one list's token opens no other.
 fn fingerprint(parameters: &impl Message) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    hasher.write(std::any::type_name_of_val(parameters).as_bytes());
     hasher.write(&parameters.encode_to_vec());
     hasher.finish()
 }

@@ -1,5 +1,8 @@
 //! Resource names (AIP-122): `keywords/energy-prices`, `sources/bbc-news`, `articles/8123`.
 
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
 use crate::error::{Error, Result};
 
 /// Most characters of a slug.
@@ -33,10 +36,10 @@ pub fn number(collection: &str, name: &str) -> Result<i64> {
         .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
-/// A slug for a name that people gave: lower-case ASCII letters and digits, joined by single hyphens.
-pub fn slugify(folded: &str) -> String {
-    let mut slug = String::with_capacity(folded.len().min(MAX_SLUG));
-    for character in folded.chars() {
+/// A slug for a name that people gave: lower-case ASCII letters without accents and digits, joined by single hyphens.
+pub fn slugify(name: &str) -> String {
+    let mut slug = String::with_capacity(name.len().min(MAX_SLUG));
+    for character in name.nfd().filter(|character| !is_combining_mark(*character)) {
         if slug.len() == MAX_SLUG {
             break;
         }
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn slugs_are_made_from_names() {
-        assert_eq!(slugify("energy prices (eu)"), "energy-prices-eu");
+        assert_eq!(slugify("Energy prices (EU)"), "energy-prices-eu");
+        assert_eq!(slugify("El País Ñandú"), "el-pais-nandu");
         assert_eq!(slugify("--"), "");
         assert_eq!(slugify(&"a".repeat(100)).len(), MAX_SLUG);
     }

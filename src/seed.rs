@@ -154,7 +154,7 @@ pub async fn seed(
         let draft = source(sample.name, sample.homepage, sample.country, true, feeds);
         seeded.sources += usize::from(add_source(ingest, &sample.slug, &draft).await?);
         progress(&sample.slug);
-        seeded.articles += ingest_samples(ingest, &sample.slug).await?;
+        seeded.articles += ingest_samples(ingest, &sample.slug, &draft.feeds).await?;
     }
     Ok(seeded)
 }
@@ -182,13 +182,14 @@ async fn add_source(ingest: &Ingest, slug: &str, draft: &SourceDraft) -> anyhow:
 }
 
 /// Ingests the feeds of a sample source that were not read before; the number of new articles.
-async fn ingest_samples(ingest: &Ingest, slug: &str) -> anyhow::Result<usize> {
+async fn ingest_samples(ingest: &Ingest, slug: &str, feeds: &[FeedDraft]) -> anyhow::Result<usize> {
     let Some(source) = source_store::by_slug(&ingest.db, slug).await? else { return Ok(0) };
     // The samples are our own files: reading them needs no leave for private sources in general.
     let fetcher = Fetcher::new(FetchPolicy { allow_private: true, ..FetchPolicy::default() })?;
     let ingest = Ingest { fetcher, ..ingest.clone() };
     let mut new = 0;
-    for feed in source.feeds.0.iter().filter(|feed| feed.last_success_time.is_none()) {
+    let ours = |url: &str| feeds.iter().any(|feed| feed.url == url);
+    for feed in source.feeds.0.iter().filter(|feed| feed.last_success_time.is_none() && ours(&feed.url)) {
         new += usize::try_from(ingest.run_feed(feed.id).await?.new).unwrap_or_default();
     }
     analyze_stored(&ingest).await?;
@@ -232,7 +233,11 @@ fn write_feed(folder: &Path, target: &Path, file: &Path, days: i64) -> anyhow::R
     if !path.exists() {
         let source = folder.join(file);
         let bytes = std::fs::read(&source).with_context(|| source.display().to_string())?;
-        std::fs::write(&path, shift_dates(&bytes, days)?).with_context(|| path.display().to_string())?;
+        // Whole or not at all, whenever the process ends.
+        let half = path.with_extension("part");
+        std::fs::write(&half, shift_dates(&bytes, days)?)
+            .and_then(|()| std::fs::rename(&half, &path))
+            .with_context(|| path.display().to_string())?;
     }
     Url::from_file_path(&path).map_err(|()| anyhow!("{} is no absolute path", path.display()))
 }

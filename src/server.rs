@@ -153,10 +153,7 @@ async fn deadline(request: HttpRequest, next: Next) -> Response {
     let deadline = asked.map_or(DEADLINE, |asked| asked.min(DEADLINE));
     match tokio::time::timeout(deadline, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            let status = Status::deadline_exceeded("the call took longer than its deadline");
-            status.into_http::<axum::body::Body>().into_response()
-        }
+        Err(_) => Status::from(Error::DeadlineExceeded).into_http::<axum::body::Body>().into_response(),
     }
 }
 

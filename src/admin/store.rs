@@ -1,7 +1,7 @@
 //! SQL of keys and the audit log.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, PgTransaction};
 
 use crate::auth::Caller;
 use crate::error::Result;
@@ -112,41 +112,39 @@ pub async fn audit(
     Ok(())
 }
 
-/// The resource that a creating call of this request id made before, if it did.
+/// Claims a creating call's request id for what it is about to make; the resource that an earlier call with the same id made, if one did.
+/// An empty id claims nothing. Waits for another call with the same id, so that of several at once one creates.
 pub async fn created_before(
-    db: impl PgExecutor<'_>,
-    caller: &Caller,
-    action: &str,
-    request_id: &str,
-) -> Result<Option<String>> {
-    Ok(sqlx::query_scalar!(
-        "SELECT resource FROM created_requests WHERE actor = $1 AND action = $2 AND request_id = $3",
-        caller.actor,
-        action,
-        request_id
-    )
-    .fetch_optional(db)
-    .await?)
-}
-
-/// Remembers what a creating call made, so that a retry with the same request id makes nothing more.
-pub async fn remember_created(
-    db: impl PgExecutor<'_>,
+    tx: &mut PgTransaction<'_>,
     caller: &Caller,
     action: &str,
     request_id: &str,
     resource: &str,
     now: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO created_requests (actor, request_id, action, resource, time) VALUES ($1, $2, $3, $4, $5)",
+) -> Result<Option<String>> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    let claimed = sqlx::query!(
+        "INSERT INTO created_requests (actor, request_id, action, resource, time) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
         caller.actor,
         request_id,
         action,
         resource,
         now
     )
-    .execute(db)
+    .execute(&mut **tx)
     .await?;
-    Ok(())
+    if claimed.rows_affected() == 1 {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar!(
+        "SELECT resource FROM created_requests WHERE actor = $1 AND action = $2 AND request_id = $3",
+        caller.actor,
+        action,
+        request_id
+    )
+    .fetch_optional(&mut **tx)
+    .await?)
 }

@@ -254,34 +254,33 @@ pub async fn count(db: impl PgExecutor<'_>, filter: &Filter) -> Result<i64> {
 pub struct Analyzed {
     /// The article.
     pub id: i64,
-    /// The transaction that analysed it.
-    pub transaction: i64,
+    /// Its place in the order of analysis.
+    pub position: i64,
 }
 
-/// Where a watch that starts now begins: everything analysed later comes after it.
-pub async fn watch_start(db: impl PgExecutor<'_>) -> Result<i64> {
-    Ok(sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS "start!""#)
+/// The place of the article that was analysed last; 0 when none was.
+pub async fn last_analyzed(db: impl PgExecutor<'_>) -> Result<i64> {
+    Ok(sqlx::query_scalar!(r#"SELECT COALESCE(max(analyze_position), 0) AS "last!" FROM articles"#)
         .fetch_one(db)
         .await?)
 }
 
-/// The articles analysed after `after`, oldest first. Only transactions older than every running one count, so that none can still
-/// appear before a place that was already passed.
+/// The articles analysed after the place `after` and up to `last`, oldest first.
 pub async fn analyzed_after(
     db: impl PgExecutor<'_>,
     filter: &Filter,
-    after: &Analyzed,
+    after: i64,
+    last: i64,
     limit: i64,
 ) -> Result<Vec<Analyzed>> {
     Ok(sqlx::query_as!(
         Analyzed,
-        r#"SELECT a.id, a.analyze_xid::text::bigint AS "transaction!" FROM articles a
-           WHERE (a.analyze_xid, a.id) > ($9::bigint::text::xid8, $10)
-             AND a.analyze_xid < pg_snapshot_xmin(pg_current_snapshot())
+        r#"SELECT a.id, a.analyze_position AS "position!" FROM articles a
+           WHERE a.analyze_position > $9 AND a.analyze_position <= $10
              AND article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
              AND ($11::bigint IS NULL OR EXISTS (
                  SELECT 1 FROM article_keywords l WHERE l.keyword_id = $11 AND l.article_id = a.id))
-           ORDER BY a.analyze_xid, a.id LIMIT $12"#,
+           ORDER BY a.analyze_position LIMIT $12"#,
         filter.sources.as_deref(),
         filter.countries.as_deref(),
         filter.languages.as_deref(),
@@ -290,8 +289,8 @@ pub async fn analyzed_after(
         filter.min_score,
         filter.max_score,
         filter.class,
-        after.transaction,
-        after.id,
+        after,
+        last,
         filter.keyword,
         limit
     )

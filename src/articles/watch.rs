@@ -1,4 +1,4 @@
-//! New articles as they are analysed: one listener a process wakes every watcher.
+//! New articles as they are analysed: one listener a process learns of them, and wakes every watcher.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::articles::filter::Filter;
-use crate::articles::store::{self, Analyzed, EXCERPT};
+use crate::articles::store::{self, EXCERPT};
 use crate::error::{Error, Result};
 use crate::page::{Cursor, Page};
 use crate::proto::WatchArticlesResponse;
@@ -21,16 +21,15 @@ use crate::telemetry;
 pub const CHANNEL: &str = "articles_analyzed";
 /// Most watchers of one process.
 const MAX_WATCHERS: usize = 1000;
-/// How long a watcher waits for a notification before it looks by itself: a notification may be lost with its connection, and articles
-/// appear only once every older transaction has ended.
-const POLL: Duration = Duration::from_secs(1);
+/// How long the listener waits for a notification before it looks by itself: one may be lost with its connection.
+const POLL: Duration = Duration::from_secs(2);
 /// Articles read at once.
 pub const BATCH: i64 = 100;
 
-/// Wakes watchers.
+/// Wakes watchers: holds the place of the article that was analysed last.
 #[derive(Clone, Debug)]
 pub struct NewArticles {
-    changed: watch::Receiver<()>,
+    last: watch::Receiver<i64>,
     slots: Arc<Semaphore>,
     stopping: CancellationToken,
 }
@@ -38,7 +37,7 @@ pub struct NewArticles {
 impl NewArticles {
     /// Listens until `stopping`; connects again when the connection is lost.
     pub fn listen(db: PgPool, stopping: CancellationToken) -> Self {
-        let (sender, changed) = watch::channel(());
+        let (sender, last) = watch::channel(0);
         let stop = stopping.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -46,7 +45,7 @@ impl NewArticles {
                 () = listen(db, sender) => {}
             }
         });
-        Self { changed, slots: Arc::new(Semaphore::new(MAX_WATCHERS)), stopping }
+        Self { last, slots: Arc::new(Semaphore::new(MAX_WATCHERS)), stopping }
     }
 
     /// Streams the articles of `filter` that are analysed after the page's cursor, or from now on.
@@ -59,19 +58,19 @@ impl NewArticles {
         let slot = Arc::clone(&self.slots)
             .try_acquire_owned()
             .map_err(|_| Error::ResourceExhausted("too many watchers; close one or try again later"))?;
-        let mut at = match &page.after {
-            Some(cursor) => Analyzed { id: cursor.id, transaction: cursor.number },
-            None => Analyzed { id: i64::MAX, transaction: store::watch_start(&db).await? },
+        let after = match &page.after {
+            Some(cursor) => cursor.number,
+            None => store::last_analyzed(&db).await?,
         };
         let (sender, receiver) = mpsc::channel(16);
-        let mut changed = self.changed.clone();
+        let last = self.last.clone();
         let stopping = self.stopping.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let end = tokio::select! {
                 () = stopping.cancelled() => Err(Error::Stopping),
                 () = sender.closed() => Ok(()),
-                end = follow(&db, &filter, &page, &mut at, &mut changed, &sender) => end,
+                end = follow(&db, &filter, &page, after, last, &sender) => end,
             };
             if let Err(error) = end {
                 // The watcher may be gone by now; then there is nobody to tell.
@@ -86,35 +85,37 @@ async fn follow(
     db: &PgPool,
     filter: &Filter,
     page: &Page,
-    at: &mut Analyzed,
-    changed: &mut watch::Receiver<()>,
+    mut after: i64,
+    mut last: watch::Receiver<i64>,
     sender: &mpsc::Sender<Result<WatchArticlesResponse, Status>>,
 ) -> Result<()> {
     loop {
-        changed.mark_unchanged();
-        loop {
-            let batch = store::analyzed_after(db, filter, at, BATCH).await?;
+        let known = *last.borrow_and_update();
+        while after < known {
+            let batch = store::analyzed_after(db, filter, after, known, BATCH).await?;
             let ids: Vec<i64> = batch.iter().map(|place| place.id).collect();
             for article in store::by_ids(db, &ids, EXCERPT).await? {
                 let Some(place) = batch.iter().find(|place| place.id == article.id) else { continue };
-                let cursor = Cursor { id: place.id, number: place.transaction, ..Cursor::default() };
+                let cursor = Cursor { id: place.id, number: place.position, ..Cursor::default() };
                 let message =
                     WatchArticlesResponse { article: Some(article.into()), resume_token: page.token(cursor) };
                 if sender.send(Ok(message)).await.is_err() {
                     return Ok(());
                 }
             }
-            match batch.into_iter().next_back() {
-                Some(last) => *at = last,
-                None => break,
-            }
+            // Nothing between the last match and `known` passes the filter: it need not be looked at again.
+            after = match batch.last() {
+                Some(place) if i64::try_from(batch.len()) == Ok(BATCH) => place.position,
+                _ => known,
+            };
         }
-        // An error means that the listener ended with the process; the poll goes on until `stopping`.
-        let _ = tokio::time::timeout(POLL, changed.changed()).await;
+        if last.changed().await.is_err() {
+            return Err(Error::Stopping);
+        }
     }
 }
 
-async fn listen(db: PgPool, sender: watch::Sender<()>) {
+async fn listen(db: PgPool, sender: watch::Sender<i64>) {
     loop {
         if let Err(error) = forward(&db, &sender).await {
             telemetry::degraded("watch", &error);
@@ -123,11 +124,14 @@ async fn listen(db: PgPool, sender: watch::Sender<()>) {
     }
 }
 
-async fn forward(db: &PgPool, sender: &watch::Sender<()>) -> Result<(), sqlx::Error> {
+async fn forward(db: &PgPool, sender: &watch::Sender<i64>) -> Result<()> {
     let mut listener = PgListener::connect_with(db).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        listener.recv().await?;
-        sender.send_replace(());
+        let last = store::last_analyzed(db).await?;
+        sender.send_if_modified(|known| std::mem::replace(known, last) != last);
+        if let Ok(notified) = tokio::time::timeout(POLL, listener.recv()).await {
+            notified?;
+        }
     }
 }

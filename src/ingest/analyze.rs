@@ -17,7 +17,7 @@ use crate::sentiment::store::label_number;
 use crate::telemetry;
 
 /// Candidates that an article is compared with at most.
-const MAX_CANDIDATES: i64 = 50;
+const MAX_CANDIDATES: i64 = 10;
 /// Characters of an article that its embedding is made of: more than the model reads.
 const EMBEDDED_CHARS: usize = 4_000;
 
@@ -59,6 +59,23 @@ impl Ingest {
         telemetry::analyzed(done.len(), linked, start.elapsed());
         Ok(done.len())
     }
+
+    /// Gives at most `limit` articles that were analysed without the loaded model a vector of it; their number.
+    pub async fn embed_left_over(&self, limit: i64) -> Result<usize> {
+        let Some(embedder) = self.embedder.clone() else { return Ok(0) };
+        let model = embedder.name().to_owned();
+        let articles = store::unembedded(&self.db, &model, limit).await?;
+        let embedded = tokio::task::spawn_blocking(move || {
+            let texts = articles.iter().map(|article| embedded_text(&article.title, &article.body));
+            embed(&embedder, texts).map(|vectors| (articles, vectors))
+        });
+        let (articles, vectors) =
+            embedded.await.map_err(|error| Error::Internal(format!("embedding articles: {error}")))??;
+        for (article, vector) in articles.iter().zip(&vectors) {
+            store::set_embedding(&self.db, article.id, vector, &model).await?;
+        }
+        Ok(articles.len())
+    }
 }
 
 /// CPU work only: tone of each article, and the embeddings of all.
@@ -66,20 +83,23 @@ fn analyze_all(articles: &[Unanalyzed], embedder: Option<&Arc<Embedder>>) -> Res
     let embeddings: Vec<Option<(Vector, String)>> = match embedder {
         None => articles.iter().map(|_| None).collect(),
         Some(embedder) => {
-            let texts: Vec<String> = articles.iter().map(embedded_text).collect();
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let vectors = embedder.embed(&texts)?;
-            vectors
-                .into_iter()
-                .map(|vector| Some((Vector::from(vector.to_vec()), embedder.name().to_owned())))
-                .collect()
+            let texts = articles.iter().map(|article| embedded_text(&article.title, &article.body));
+            let vectors = embed(embedder, texts)?;
+            vectors.into_iter().map(|vector| Some((vector, embedder.name().to_owned()))).collect()
         }
     };
     Ok(articles.iter().zip(embeddings).map(|(article, embedding)| analyzed(article, embedding)).collect())
 }
 
-fn embedded_text(article: &Unanalyzed) -> String {
-    let mut text = format!("{}\n{}", article.title, article.body);
+fn embed(embedder: &Embedder, texts: impl Iterator<Item = String>) -> Result<Vec<Vector>> {
+    let texts: Vec<String> = texts.collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let vectors = embedder.embed(&texts)?;
+    Ok(vectors.into_iter().map(|vector| Vector::from(vector.to_vec())).collect())
+}
+
+fn embedded_text(title: &str, body: &str) -> String {
+    let mut text = format!("{title}\n{body}");
     if let Some((end, _)) = text.char_indices().nth(EMBEDDED_CHARS) {
         text.truncate(end);
     }

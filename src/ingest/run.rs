@@ -162,7 +162,7 @@ impl Ingest {
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let batch: Vec<NewArticle> =
-                entries.by_ref().take(BATCH).map(|entry| new_article(entry, now)).collect();
+                entries.by_ref().take(BATCH).map(|entry| new_article(&feed.source, entry, now)).collect();
             let mut tx = self.db.begin().await?;
             new += store::insert_articles(&mut tx, feed, &batch, now).await?.len();
             tx.commit().await?;
@@ -205,14 +205,14 @@ impl Ingest {
     }
 }
 
-fn new_article(entry: ParsedEntry, now: DateTime<Utc>) -> NewArticle {
+fn new_article(source: &str, entry: ParsedEntry, now: DateTime<Utc>) -> NewArticle {
     let text = format!("{}\n{}", entry.title, entry.body);
     let detected = language::detect(&text, entry.language.as_deref());
     // An entry without an address is known by its identifier alone; one without an identifier by its address.
     let canonical_url = entry.url.as_ref().map(normalise::canonical_url);
     let guid = entry.guid.or_else(|| canonical_url.clone()).unwrap_or_default();
     NewArticle {
-        canonical_url: canonical_url.unwrap_or_else(|| format!("guid:{guid}")),
+        canonical_url: canonical_url.unwrap_or_else(|| format!("guid:{source}:{guid}")),
         url: entry.url.map(String::from).unwrap_or_default(),
         guid,
         content_hash: normalise::content_hash(&entry.title, &entry.body),

@@ -19,8 +19,6 @@ pub struct DueFeed {
     pub source_id: i64,
     /// Slug of its source.
     pub source: String,
-    /// Country of its source.
-    pub country: String,
     /// Its address.
     pub url: String,
     /// ISO 639-1; empty when mixed.
@@ -41,7 +39,7 @@ pub struct DueFeed {
 pub async fn feed(db: impl PgExecutor<'_>, id: i64) -> Result<Option<DueFeed>> {
     Ok(sqlx::query_as!(
         DueFeed,
-        "SELECT f.id, f.source_id, s.slug AS source, s.country, f.url, f.language, f.etag, f.last_modified,
+        "SELECT f.id, f.source_id, s.slug AS source, f.url, f.language, f.etag, f.last_modified,
              f.last_full_fetch_time, f.fetch_interval_seconds, f.consecutive_failures
          FROM feeds f JOIN sources s ON s.id = f.source_id WHERE f.id = $1",
         id
@@ -50,13 +48,15 @@ pub async fn feed(db: impl PgExecutor<'_>, id: i64) -> Result<Option<DueFeed>> {
     .await?)
 }
 
-/// Puts a job in the queue for every feed that is due; the number of feeds. A feed whose job still waits gets no second one.
+/// Puts a job in the queue for every feed that is due; the number of feeds. A feed whose job still waits gets no second one, one whose job
+/// failed for good gets it anew, and one that is being fetched is left alone.
 pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count((graphile_worker.add_job($2, json_build_object('feed_id', f.id), job_key => $2 || ':' || f.id,
-             job_key_mode => 'unsafe_dedupe', max_attempts => 3)).id) AS "count!"
+             job_key_mode => 'preserve_run_at', max_attempts => 3)).id) AS "count!"
          FROM feeds f JOIN sources s ON s.id = f.source_id
-         WHERE f.next_fetch_time <= $1 AND NOT s.paused AND s.retire_time IS NULL"#,
+         WHERE f.next_fetch_time <= $1 AND NOT s.paused AND s.retire_time IS NULL
+           AND NOT EXISTS (SELECT 1 FROM graphile_worker.jobs j WHERE j.key = $2 || ':' || f.id AND j.locked_at IS NOT NULL)"#,
         now,
         jobs::INGEST_FEED
     )
@@ -213,18 +213,20 @@ pub async fn insert_articles(
     let ids = sqlx::query_scalar!(
         r#"INSERT INTO articles (source_id, country, guid, url, canonical_url, content_hash, title, body, authors, categories,
                language, language_confidence, publish_time, create_time, near_duplicate_bands)
-           SELECT $1, $2, a.guid, a.url, a.canonical_url, a.hash, a.title, a.body, a.authors, a.categories, a.language,
-               a.language_confidence, a.publish_time, $3, a.bands
-           FROM ROWS FROM (
-               jsonb_to_recordset($4) AS (guid text, url text, canonical_url text, title text, body text, authors text[],
+           SELECT s.id, s.country, a.guid, a.url, a.canonical_url, a.hash, a.title, a.body, a.authors, a.categories, a.language,
+               a.language_confidence, a.publish_time, $2, a.bands
+           FROM sources s, ROWS FROM (
+               jsonb_to_recordset($3) AS (guid text, url text, canonical_url text, title text, body text, authors text[],
                    categories text[], language text, language_confidence float8, publish_time timestamptz, bands int[]),
-               unnest($5::bytea[])
+               unnest($4::bytea[])
            ) AS a (guid, url, canonical_url, title, body, authors, categories, language, language_confidence, publish_time,
                bands, hash)
+           WHERE s.id = $1
+           -- In one order everywhere, so that feeds that share articles cannot wait for each other in a circle.
+           ORDER BY a.canonical_url
            ON CONFLICT DO NOTHING
            RETURNING id"#,
         feed.source_id,
-        feed.country,
         now,
         serde_json::Value::Array(rows),
         &hashes
@@ -368,7 +370,7 @@ pub async fn complete(
     let (vector, model) = analyzed.embedding.as_ref().map(|(vector, model)| (vector, model.as_str())).unzip();
     let scored = analyzed.scored.as_ref();
     let done = sqlx::query!(
-        "UPDATE articles SET analyze_time = $2, analyze_xid = pg_current_xact_id(), sentiment_score = $3,
+        "UPDATE articles SET analyze_time = $2, analyze_position = nextval('articles_analyze_positions'), sentiment_score = $3,
              sentiment_label = $4, sentiment_abstain_reason = $5, sentiment_analyzer = $6, embedding = $7,
              embedding_model = $8, syndicated_of = $9
          WHERE id = $1 AND analyze_time IS NULL",
@@ -414,5 +416,42 @@ pub async fn complete(
 /// Wakes watchers when the transaction commits.
 pub async fn notify(tx: &mut PgTransaction<'_>, channel: &str) -> Result<()> {
     sqlx::query!("SELECT pg_notify($1, '')", channel).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// An article without a vector of the loaded model.
+#[derive(Debug)]
+pub struct Unembedded {
+    /// Its number.
+    pub id: i64,
+    /// Plain text.
+    pub title: String,
+    /// Plain text.
+    pub body: String,
+}
+
+/// Analysed articles that have no vector of `model`; at most `limit`.
+pub async fn unembedded(db: impl PgExecutor<'_>, model: &str, limit: i64) -> Result<Vec<Unembedded>> {
+    Ok(sqlx::query_as!(
+        Unembedded,
+        "SELECT id, title, body FROM articles
+         WHERE analyze_time IS NOT NULL AND embedding_model IS DISTINCT FROM $1 ORDER BY id DESC LIMIT $2",
+        model,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Keeps an article's vector.
+pub async fn set_embedding(db: impl PgExecutor<'_>, id: i64, vector: &Vector, model: &str) -> Result<()> {
+    sqlx::query!(
+        "UPDATE articles SET embedding = $2, embedding_model = $3 WHERE id = $1",
+        id,
+        vector as &Vector,
+        model
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }

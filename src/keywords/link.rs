@@ -2,8 +2,10 @@
 
 use sqlx::{PgExecutor, PgTransaction};
 
+use crate::articles::filter::Filter;
 use crate::error::Result;
 use crate::keywords::store::{Link, Term};
+use crate::search::store::query_languages;
 use crate::sentiment::aggregate;
 
 /// Key of the advisory lock under which links, aggregates and counts change, so that no change misses another.
@@ -33,6 +35,7 @@ pub async fn link_articles(tx: &mut PgTransaction<'_>, article_ids: &[i64]) -> R
              FROM articles a
              JOIN keywords k ON k.boolean_query <> ''
                  AND a.search @@ websearch_to_tsquery(search_config(a.language), k.boolean_query)
+                 AND querytree(websearch_to_tsquery(search_config(a.language), k.boolean_query)) NOT IN ('', 'T')
              WHERE a.id = ANY ($1)
          ) m
          ORDER BY m.keyword_id, m.article_id, m.in_title DESC, m.position
@@ -67,14 +70,15 @@ pub async fn relink_keyword(tx: &mut PgTransaction<'_>, keyword_id: i64) -> Resu
              JOIN articles a ON (t.language = a.language OR a.language = 'und') AND a.search @@ t.query
              WHERE t.keyword_id = $1 AND a.analyze_time IS NOT NULL
              UNION ALL
-             SELECT a.id, a.publish_time, '', k.boolean_query,
-                 ts_filter(a.search, '{a}') @@ websearch_to_tsquery(search_config(a.language), k.boolean_query), 2147483647
+             SELECT a.id, a.publish_time, '', k.boolean_query, ts_filter(a.search, '{a}') @@ q.query, 2147483647
              FROM keywords k
-             JOIN articles a ON a.search @@ websearch_to_tsquery(search_config(a.language), k.boolean_query)
+             CROSS JOIN search_queries($2, k.boolean_query) q
+             JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
              WHERE k.id = $1 AND k.boolean_query <> '' AND a.analyze_time IS NOT NULL
          ) m
          ORDER BY m.article_id, m.in_title DESC, m.position",
-        keyword_id
+        keyword_id,
+        &languages()
     )
     .execute(&mut **tx)
     .await?;
@@ -102,7 +106,7 @@ pub struct Preview {
 
 /// Counts what terms and a boolean query would match in the analysed archive.
 pub async fn preview(db: impl PgExecutor<'_>, terms: &[Term], boolean_query: &str) -> Result<Preview> {
-    let (languages, phrases) = columns(terms);
+    let (term_languages, phrases) = columns(terms);
     Ok(sqlx::query_as!(
         Preview,
         r#"WITH matched AS (
@@ -112,17 +116,18 @@ pub async fn preview(db: impl PgExecutor<'_>, terms: &[Term], boolean_query: &st
                    AND a.search @@ phraseto_tsquery(search_config(t.language), t.term)
                WHERE a.analyze_time IS NOT NULL
                UNION
-               SELECT a.id, a.source_id, a.country FROM articles a
-               WHERE $3 <> '' AND a.search @@ websearch_to_tsquery(search_config(a.language), $3)
-                 AND a.analyze_time IS NOT NULL
+               SELECT a.id, a.source_id, a.country FROM search_queries($4, $3) q
+               JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+               WHERE a.analyze_time IS NOT NULL
            )
            SELECT count(*) AS "articles!", count(DISTINCT source_id) AS "sources!",
                count(DISTINCT country) AS "countries!",
                (SELECT count(*) FROM articles WHERE analyze_time IS NOT NULL) AS "archive!"
            FROM matched"#,
-        &languages,
+        &term_languages,
         &phrases,
-        boolean_query
+        boolean_query,
+        &languages()
     )
     .fetch_one(db)
     .await?)
@@ -130,7 +135,7 @@ pub async fn preview(db: impl PgExecutor<'_>, terms: &[Term], boolean_query: &st
 
 /// Number of articles that each term would match, in order; the boolean query last, where there is one.
 pub async fn preview_terms(db: impl PgExecutor<'_>, terms: &[Term], boolean_query: &str) -> Result<Vec<i64>> {
-    let (languages, phrases) = columns(terms);
+    let (term_languages, phrases) = columns(terms);
     Ok(sqlx::query_scalar!(
         r#"SELECT n AS "n!" FROM (
                SELECT t.position, (SELECT count(*) FROM articles a
@@ -138,13 +143,15 @@ pub async fn preview_terms(db: impl PgExecutor<'_>, terms: &[Term], boolean_quer
                      AND a.search @@ phraseto_tsquery(search_config(t.language), t.term)) AS n
                FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (language, term, position)
                UNION ALL
-               SELECT 9223372036854775807, (SELECT count(*) FROM articles a WHERE a.analyze_time IS NOT NULL
-                   AND a.search @@ websearch_to_tsquery(search_config(a.language), $3))
+               SELECT 9223372036854775807, (SELECT count(*) FROM search_queries($4, $3) q
+                   JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+                   WHERE a.analyze_time IS NOT NULL)
                WHERE $3 <> ''
            ) counts ORDER BY position"#,
-        &languages,
+        &term_languages,
         &phrases,
-        boolean_query
+        boolean_query,
+        &languages()
     )
     .fetch_all(db)
     .await?)
@@ -157,7 +164,7 @@ pub async fn preview_links(
     boolean_query: &str,
     limit: i64,
 ) -> Result<Vec<Link>> {
-    let (languages, phrases) = columns(terms);
+    let (term_languages, phrases) = columns(terms);
     Ok(sqlx::query_as!(
         Link,
         r#"SELECT article_id AS "article_id!", language AS "matched_language!", term AS "matched_term!",
@@ -172,18 +179,17 @@ pub async fn preview_links(
                        AND a.search @@ phraseto_tsquery(search_config(t.language), t.term)
                    WHERE a.analyze_time IS NOT NULL
                    UNION ALL
-                   SELECT a.id, a.publish_time, '', $3,
-                       ts_filter(a.search, '{a}') @@ websearch_to_tsquery(search_config(a.language), $3),
-                       9223372036854775807
-                   FROM articles a
-                   WHERE $3 <> '' AND a.search @@ websearch_to_tsquery(search_config(a.language), $3)
-                     AND a.analyze_time IS NOT NULL
+                   SELECT a.id, a.publish_time, '', $3, ts_filter(a.search, '{a}') @@ q.query, 9223372036854775807
+                   FROM search_queries($5, $3) q
+                   JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+                   WHERE a.analyze_time IS NOT NULL
                ) m ORDER BY m.article_id, m.in_title DESC, m.position
            ) links ORDER BY publish_time DESC, article_id DESC LIMIT $4"#,
-        &languages,
+        &term_languages,
         &phrases,
         boolean_query,
-        limit
+        limit,
+        &languages()
     )
     .fetch_all(db)
     .await?)
@@ -191,4 +197,9 @@ pub async fn preview_links(
 
 fn columns(terms: &[Term]) -> (Vec<String>, Vec<String>) {
     terms.iter().map(|term| (term.language.clone(), term.term.clone())).unzip()
+}
+
+/// A boolean query is read in every language.
+fn languages() -> Vec<String> {
+    query_languages(&Filter::default())
 }

@@ -286,6 +286,13 @@ fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
             "category" => set.category = true,
             "terms" => set.terms = true,
             "boolean_query" => set.boolean_query = true,
+            // A client may send back what it read: what only the server sets is passed over (AIP-203).
+            "name"
+            | "article_count"
+            | "latest_article_time"
+            | "create_time"
+            | "update_time"
+            | "matched_terms" => {}
             _ => {
                 return Err(Error::invalid(
                     "update_mask",

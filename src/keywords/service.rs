@@ -2,8 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 
 use crate::admin::store as admin;
 use crate::auth::Caller;
@@ -43,15 +41,10 @@ pub async fn create(
         slug => slug.to_owned(),
     };
     let mut tx = db.begin().await?;
-    if !request_id.is_empty()
-        && let Some(before) = admin::created_before(&mut *tx, caller, CREATE, request_id).await?
-    {
+    if let Some(before) = admin::created_before(&mut tx, caller, CREATE, request_id, &slug, now).await? {
         return get(&mut tx, &before).await;
     }
     insert(&mut tx, &slug, draft, now).await?;
-    if !request_id.is_empty() {
-        admin::remember_created(&mut *tx, caller, CREATE, request_id, &slug, now).await?;
-    }
     admin::audit(&mut *tx, caller, CREATE, &format!("keywords/{slug}"), now).await?;
     let keyword = get(&mut tx, &slug).await?;
     tx.commit().await?;
@@ -77,6 +70,8 @@ pub async fn update(
     now: DateTime<Utc>,
 ) -> Result<Keyword> {
     let mut tx = db.begin().await?;
+    // In the order in which analysis takes its locks.
+    link::lock(&mut tx).await?;
     let id = store::lock(&mut tx, slug).await?.ok_or_else(|| Error::NotFound(format!("keywords/{slug}")))?;
     let old = get(&mut tx, slug).await?;
     let pick = |set: bool, new: &String, old: String| if set { new.clone() } else { old };
@@ -125,7 +120,7 @@ pub async fn check(tx: &mut PgTransaction<'_>, draft: &Draft) -> Result<()> {
     {
         return Err(Error::invalid(
             "keyword.boolean_query",
-            "must ask for at least one word, not only exclude some.",
+            "must ask for at least one word that is no stop word, not only exclude some.",
         ));
     }
     Ok(())
@@ -137,8 +132,7 @@ async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Keyword> {
 }
 
 fn slug_of(display_name: &str) -> Result<String> {
-    let folded: String = display_name.nfd().filter(|character| !is_combining_mark(*character)).collect();
-    match resource::slugify(&folded) {
+    match resource::slugify(display_name) {
         slug if slug.is_empty() => Err(Error::invalid(
             "keyword_id",
             "must be given: the display name has no letter that a slug can hold.",

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgTransaction};
 
+use crate::articles::filter::Filter;
 use crate::error::{Error, Result};
+use crate::search::store::query_languages;
 
 /// One phrase in one language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,11 +273,13 @@ pub async fn replace_terms(tx: &mut PgTransaction<'_>, id: i64, terms: &[Term]) 
     Ok(())
 }
 
-/// Whether a boolean query asks for something: one of stop words or exclusions alone would match nothing or everything.
+/// Whether a boolean query asks for something in every language: stop words or exclusions alone would match nothing or everything.
 pub async fn boolean_query_searches(db: impl PgExecutor<'_>, query: &str) -> Result<bool> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT querytree(websearch_to_tsquery('public.euhub_simple', $1)) NOT IN ('', 'T') AS "searches!""#,
-        query
+        r#"SELECT count(*) = cardinality(ARRAY(SELECT DISTINCT search_config(l) FROM unnest($2::text[]) AS l)) AS "searches!"
+           FROM search_queries($2, $1)"#,
+        query,
+        &query_languages(&Filter::default())
     )
     .fetch_one(db)
     .await?)

@@ -42,10 +42,10 @@ pub async fn lexical(
     Ok(sqlx::query_as!(
         Hit,
         r#"SELECT id, score AS "score!", publish_time FROM (
-               SELECT a.id, ts_rank_cd(a.search, search_query($10, $11), 1)::float8 AS score, a.publish_time
-               FROM articles a
-               WHERE a.search @@ search_query($10, $11)
-                 AND article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
+               SELECT a.id, ts_rank(a.search, q.query, 1)::float8 AS score, a.publish_time
+               FROM search_queries($10, $11) q
+               JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+               WHERE article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
                  AND ($9::bigint IS NULL OR EXISTS (
                      SELECT 1 FROM article_keywords l WHERE l.keyword_id = $9 AND l.article_id = a.id))
            ) ranked
@@ -82,10 +82,10 @@ pub async fn lexical_by_time(
     let (after_time, after_id) = after.unzip();
     Ok(sqlx::query_as!(
         Hit,
-        r#"SELECT a.id, ts_rank_cd(a.search, search_query($10, $11), 1)::float8 AS "score!", a.publish_time
-           FROM articles a
-           WHERE a.search @@ search_query($10, $11)
-             AND article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
+        r#"SELECT a.id, ts_rank(a.search, q.query, 1)::float8 AS "score!", a.publish_time
+           FROM search_queries($10, $11) q
+           JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+           WHERE article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
              AND ($9::bigint IS NULL OR EXISTS (
                  SELECT 1 FROM article_keywords l WHERE l.keyword_id = $9 AND l.article_id = a.id))
              AND ($12::timestamptz IS NULL OR (a.publish_time, a.id) < ($12, $13))
@@ -113,9 +113,9 @@ pub async fn lexical_by_time(
 pub async fn lexical_count(db: impl PgExecutor<'_>, query: &str, filter: &Filter) -> Result<i64> {
     let languages = query_languages(filter);
     Ok(sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM articles a
-           WHERE a.search @@ search_query($10, $11)
-             AND article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
+        r#"SELECT count(*) AS "count!" FROM search_queries($10, $11) q
+           JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+           WHERE article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
              AND ($9::bigint IS NULL OR EXISTS (
                  SELECT 1 FROM article_keywords l WHERE l.keyword_id = $9 AND l.article_id = a.id))"#,
         filter.sources.as_deref(),
@@ -238,12 +238,13 @@ pub async fn highlights(
     Ok(sqlx::query_as!(
         Marked,
         r#"SELECT a.id,
-               ts_headline(search_config(a.language), a.title, search_query($2, $3),
+               ts_headline(q.config, a.title, q.query,
                    'HighlightAll=true, StartSel=' || chr(2) || ', StopSel=' || chr(3)) AS "title!",
-               ts_headline(search_config(a.language), a.body, search_query($2, $3),
+               ts_headline(q.config, a.body, q.query,
                    'MaxFragments=2, MaxWords=30, MinWords=12, FragmentDelimiter=" … ", StartSel=' || chr(2)
                    || ', StopSel=' || chr(3)) AS "body!"
-           FROM articles a WHERE a.id = ANY ($1) AND search_query($2, $3) IS NOT NULL"#,
+           FROM search_queries($2, $3) q JOIN articles a ON search_config(a.language) = q.config
+           WHERE a.id = ANY ($1)"#,
         ids,
         &languages,
         query
@@ -269,9 +270,9 @@ pub async fn lexical_facets(db: impl PgExecutor<'_>, query: &str, filter: &Filte
     Ok(sqlx::query_as!(
         FacetRow,
         r#"WITH found AS (
-               SELECT a.id FROM articles a
-               WHERE a.search @@ search_query($10, $11)
-                 AND article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
+               SELECT a.id FROM search_queries($10, $11) q
+               JOIN articles a ON a.search @@ q.query AND search_config(a.language) = q.config
+               WHERE article_matches(a, $1, $2, $3, $4, $5, $6, $7, $8)
                  AND ($9::bigint IS NULL OR EXISTS (
                      SELECT 1 FROM article_keywords l WHERE l.keyword_id = $9 AND l.article_id = a.id))
            )

@@ -101,11 +101,16 @@ impl SourceService for SourceRpc {
         check(&request).map_err(Error::from)?;
         let source = self.source(&request.name).await?;
         admin::audit(&self.db, &caller, "sources.ingest", &request.name, self.clock.now()).await?;
-        let mut runs = Vec::with_capacity(source.feeds.0.len());
-        for feed in &source.feeds.0 {
-            let run = self.ingest.run_feed(feed.id).await?;
-            runs.push(run_message(&source.slug, run));
-        }
+        // Apart from the call: a client that goes away leaves no run without its end.
+        let ingest = self.ingest.clone();
+        let runs = tokio::spawn(async move {
+            let mut runs = Vec::with_capacity(source.feeds.0.len());
+            for feed in &source.feeds.0 {
+                runs.push(run_message(&source.slug, ingest.run_feed(feed.id).await?));
+            }
+            Ok::<_, Error>(runs)
+        });
+        let runs = runs.await.map_err(|error| Error::Internal(format!("ingest: {error}")))??;
         Ok(Response::new(IngestSourceResponse { runs }))
     }
 
@@ -178,6 +183,8 @@ fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
             "country" => set.country = true,
             "feeds" => set.feeds = true,
             "paused" => set.paused = true,
+            // A client may send back what it read: what only the server sets is passed over (AIP-203).
+            "name" | "article_count" | "create_time" | "update_time" => {}
             _ => {
                 return Err(Error::invalid(
                     "update_mask",

@@ -47,15 +47,10 @@ pub async fn create(
         ));
     }
     let mut tx = db.begin().await?;
-    if !request_id.is_empty()
-        && let Some(before) = admin::created_before(&mut *tx, caller, CREATE, request_id).await?
-    {
+    if let Some(before) = admin::created_before(&mut tx, caller, CREATE, request_id, &slug, now).await? {
         return get(&mut tx, &before).await;
     }
     insert(&mut tx, &slug, draft, now).await?;
-    if !request_id.is_empty() {
-        admin::remember_created(&mut *tx, caller, CREATE, request_id, &slug, now).await?;
-    }
     admin::audit(&mut *tx, caller, CREATE, &format!("sources/{slug}"), now).await?;
     let source = get(&mut tx, &slug).await?;
     tx.commit().await?;
@@ -90,7 +85,7 @@ pub async fn update(
         paused: if mask.paused { draft.paused } else { old.paused },
         feeds: Vec::new(),
     };
-    store::update(&mut *tx, id, &next, now).await?;
+    store::update(&mut tx, id, &next, now).await?;
     if mask.feeds {
         check_feeds(&draft.feeds)?;
         store::replace_feeds(&mut tx, id, &draft.feeds, now).await?;

@@ -147,8 +147,8 @@ pub async fn insert(
     .await?)
 }
 
-/// Changes a source, feeds aside.
-pub async fn update(db: impl PgExecutor<'_>, id: i64, draft: &Draft, now: DateTime<Utc>) -> Result<()> {
+/// Changes a source, feeds aside; its articles go along to a new country.
+pub async fn update(tx: &mut PgTransaction<'_>, id: i64, draft: &Draft, now: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "UPDATE sources SET display_name = $2, homepage_url = $3, country = $4, paused = $5, update_time = $6
          WHERE id = $1",
@@ -159,7 +159,14 @@ pub async fn update(db: impl PgExecutor<'_>, id: i64, draft: &Draft, now: DateTi
         draft.paused,
         now
     )
-    .execute(db)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE articles SET country = $2 WHERE source_id = $1 AND country <> $2",
+        id,
+        draft.country
+    )
+    .execute(&mut **tx)
     .await?;
     Ok(())
 }

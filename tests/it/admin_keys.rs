@@ -82,7 +82,11 @@ async fn admin_calls_need_a_key_with_the_scope_admin() {
             assert_eq!(answer.status, 401, "{what}: {}", answer.text);
             assert_eq!(answer.headers["www-authenticate"], "Bearer", "{what}");
             let error = &answer.json()["error"];
-            assert_eq!((&error["code"], &error["status"]), (&json!(401), &json!("UNAUTHENTICATED")), "{what}");
+            assert_eq!(
+                (&error["code"], &error["status"]),
+                (&json!(401), &json!("UNAUTHENTICATED")),
+                "{what}"
+            );
             assert!(!answer.text.contains(&hub.admin_key) && !answer.text.contains(&expired), "{what}");
         }
         let answer = call(&hub, method, path, &body, Some(&format!("Bearer {reader}"))).await;
@@ -204,8 +208,10 @@ async fn every_change_leaves_an_audit_row() {
         send(request).await.ok();
     }
     let rows = audit(&hub).await;
-    let found: Vec<(&str, &str, &str)> =
-        rows.iter().map(|row| (row.action.as_str(), row.resource.as_str(), row.request_id.as_str())).collect();
+    let found: Vec<(&str, &str, &str)> = rows
+        .iter()
+        .map(|row| (row.action.as_str(), row.resource.as_str(), row.request_id.as_str()))
+        .collect();
     let expected = [
         ("keywords.create", "keywords/audit", "audit-0"),
         ("keywords.update", "keywords/audit", "audit-1"),

@@ -47,7 +47,12 @@ async fn numbers_have_bounds() {
         ("/api/v1/keywords/energy/sentiment", "days", &["0", "1", "365"], &["-1", "366"]),
         ("/api/v1/keywords/energy/sentiment/timeline", "days", &["1", "365"], &["0", "-1", "366"]),
         ("/api/v1/sentiment:compare?keywords=energy&keywords=housing", "days", &["1", "365"], &["0", "366"]),
-        ("/api/v1/articles", "minSentiment", &["-1", "0", "1", "-0.0"], &["-1.001", "1.001", "NaN", "Infinity"]),
+        (
+            "/api/v1/articles",
+            "minSentiment",
+            &["-1", "0", "1", "-0.0"],
+            &["-1.001", "1.001", "NaN", "Infinity"],
+        ),
         ("/api/v1/articles:export", "maxSentiment", &["-1", "1"], &["-1.001", "1.001", "NaN", "-Infinity"]),
         ("/api/v1/keywords/energy/relations", "minStrength", &["0", "1"], &["-0.001", "1.001", "NaN"]),
     ] {
@@ -103,7 +108,8 @@ async fn the_core_counts_characters_without_the_edge() {
     let hub = Hub::seeded().await;
     let mut client = SearchServiceClient::new(hub.channel().await);
     for (length, good) in [(500, true), (501, false)] {
-        let request = SearchArticlesRequest { query: "é".repeat(length), page_size: 100, ..Default::default() };
+        let request =
+            SearchArticlesRequest { query: "é".repeat(length), page_size: 100, ..Default::default() };
         let answer = client.search_articles(request).await;
         match answer {
             Ok(_) => assert!(good, "{length}"),
@@ -229,7 +235,11 @@ async fn unknown_parameters_and_fields_are_named() {
     }
     for (path, body, field) in [
         ("/api/v1/keywords", json!({"nosuch": 1}), "nosuch"),
-        ("/api/v1/keywords", json!({"displayName": "A", "terms": [{"language": "en", "nosuch": "x"}]}), "terms[0].nosuch"),
+        (
+            "/api/v1/keywords",
+            json!({"displayName": "A", "terms": [{"language": "en", "nosuch": "x"}]}),
+            "terms[0].nosuch",
+        ),
         ("/api/v1/keywords:preview", json!({"keyword": {"nosuch": {}}}), "keyword.nosuch"),
         ("/api/v1/sentiment:analyze", json!({"text": "a", "nosuch": null}), "nosuch"),
     ] {
@@ -266,9 +276,19 @@ async fn values_of_the_wrong_type_are_refused() {
         assert_eq!(answer.violation(), field, "{path}: {}", answer.text);
     }
     for body in [
-        "", "{", "[]", "null", "\"text\"", "{\"displayName\": 1}", "{\"displayName\": [\"a\"]}",
-        "{\"terms\": {}}", "{\"terms\": [1]}", "{\"displayName\": \"a\", \"displayName\": \"b\"}",
-        "{\"displayName\": \"\\ud800\"}", "{\"displayName\": \"a\"} x", "{displayName: 'a'}",
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"text\"",
+        "{\"displayName\": 1}",
+        "{\"displayName\": [\"a\"]}",
+        "{\"terms\": {}}",
+        "{\"terms\": [1]}",
+        "{\"displayName\": \"a\", \"displayName\": \"b\"}",
+        "{\"displayName\": \"\\ud800\"}",
+        "{\"displayName\": \"a\"} x",
+        "{displayName: 'a'}",
     ] {
         let request = hub.request("POST", "/api/v1/keywords").bearer_auth(&hub.admin_key);
         let answer = send(request.header("content-type", "application/json").body(body)).await;
@@ -360,9 +380,7 @@ async fn control_characters_are_refused_in_every_text() {
             let answer = hub.get(&path).await;
             assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.text);
         }
-        let source = |name: &str, section: &str, homepage: &str, feed: &str| {
-            json!({"displayName": name, "country": "IE", "homepageUrl": homepage, "feeds": [{"url": feed, "section": section}]})
-        };
+        let source = |name: &str, section: &str, homepage: &str, feed: &str| json!({"displayName": name, "country": "IE", "homepageUrl": homepage, "feeds": [{"url": feed, "section": section}]});
         let (home, feed) = ("https://outlet.example/", "https://outlet.example/feed");
         let url = format!("https://outlet.example/{bad}");
         for (body, field) in [
@@ -433,7 +451,8 @@ async fn sql_and_markup_are_stored_and_returned_as_given() {
             assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         }
         let body = json!({"text": text, "language": "en"}).to_string();
-        let request = hub.request("POST", "/api/v1/sentiment:analyze").header("content-type", "application/json");
+        let request =
+            hub.request("POST", "/api/v1/sentiment:analyze").header("content-type", "application/json");
         assert_eq!(send(request.body(body)).await.status, 200, "{text}");
     }
     let articles: i64 = sqlx::query_scalar("SELECT count(*) FROM articles").fetch_one(&hub.db).await.unwrap();
@@ -447,7 +466,9 @@ async fn other_methods_and_paths_have_json_errors_too() {
     assert_eq!(answer.status, 405, "{}", answer.text);
     assert!(answer.headers["allow"].to_str().unwrap().contains("GET"));
     assert!(answer.json()["error"]["message"].is_string());
-    for path in ["/", "/api", "/api/v1", "/api/v1/keywords/", "/api/v1/keywords//articles", "/api/v1/..%2f..%2fetc"] {
+    for path in
+        ["/api", "/api/v1", "/api/v1/keywords/", "/api/v1/keywords//articles", "/api/v1/..%2f..%2fetc"]
+    {
         let answer = hub.get(path).await;
         assert!(matches!(answer.status, 400 | 404), "{path}: {} {}", answer.status, answer.text);
         assert!(answer.json()["error"]["message"].is_string(), "{path}");

@@ -106,7 +106,10 @@ async fn the_schedule_puts_due_feeds_in_the_queue() {
     let feeds = outlets(&hub, 1).await;
     let worker = Worker::start(&hub).await;
     // What the cron does each minute.
-    sqlx::query("SELECT graphile_worker.add_job('enqueue_due_feeds', '{}'::json)").execute(&hub.db).await.unwrap();
+    sqlx::query("SELECT graphile_worker.add_job('enqueue_due_feeds', '{}'::json)")
+        .execute(&hub.db)
+        .await
+        .unwrap();
     wait_for("the articles", async || {
         count(&hub.db, "SELECT count(*) FROM articles WHERE analyze_time IS NOT NULL").await == 3
     })
@@ -181,7 +184,11 @@ async fn a_failed_fetch_is_a_failed_run_with_a_later_try_and_no_failed_job() {
     assert_eq!(feeds.hits().len(), 1);
     assert_eq!(count(&hub.db, "SELECT count(*) FROM runs WHERE outcome = 3 AND error <> ''").await, 1);
     assert_eq!(
-        count(&hub.db, "SELECT count(*) FROM feeds WHERE consecutive_failures = 1 AND next_fetch_time > now()").await,
+        count(
+            &hub.db,
+            "SELECT count(*) FROM feeds WHERE consecutive_failures = 1 AND next_fetch_time > now()"
+        )
+        .await,
         1
     );
     worker.stop().await;
@@ -230,7 +237,10 @@ async fn articles_whose_analysis_was_lost_are_swept_up() {
     sqlx::query("DELETE FROM graphile_worker._private_jobs").execute(&hub.db).await.unwrap();
     assert_eq!(store::all_unanalyzed(&hub.db, 100).await.unwrap().len(), 3);
     let worker = Worker::start(&hub).await;
-    sqlx::query("SELECT graphile_worker.add_job('analyze_left_over', '{}'::json)").execute(&hub.db).await.unwrap();
+    sqlx::query("SELECT graphile_worker.add_job('analyze_left_over', '{}'::json)")
+        .execute(&hub.db)
+        .await
+        .unwrap();
     wait_for("the analysis", async || store::all_unanalyzed(&hub.db, 100).await.unwrap().is_empty()).await;
     worker.stop().await;
     drop(feeds);
@@ -263,6 +273,8 @@ async fn a_worker_that_stops_finishes_the_job_at_hand() {
     worker.stop().await;
     assert_eq!(count(&hub.db, "SELECT count(*) FROM articles").await, 3);
     assert_eq!(count(&hub.db, "SELECT count(*) FROM runs WHERE outcome = 1").await, 1);
-    let left = count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE task_identifier = 'ingest_feed'").await;
+    let left =
+        count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE task_identifier = 'ingest_feed'")
+            .await;
     assert_eq!(left, 0, "done, and known to be done");
 }

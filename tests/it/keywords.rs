@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 use crate::hub::{Hub, encode, root};
 use crate::paging::{all, names};
 
-fn keyword(display_name: &str, terms: &[(&str, &str)]) -> Value {
+pub fn keyword(display_name: &str, terms: &[(&str, &str)]) -> Value {
     let terms: Vec<Value> =
         terms.iter().map(|(language, term)| json!({"language": language, "term": term})).collect();
     json!({"displayName": display_name, "terms": terms})
 }
 
-async fn create(hub: &Hub, body: Value) -> Value {
+pub async fn create(hub: &Hub, body: Value) -> Value {
     hub.admin("POST", "/api/v1/keywords", body).await.ok()
 }
 
-async fn number(hub: &Hub, sql: &'static str) -> i64 {
+pub async fn number(hub: &Hub, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&hub.db).await.unwrap()
 }
 
 /// The articles linked to a keyword, with why.
-async fn linked(hub: &Hub, name: &str) -> Vec<Value> {
+pub async fn linked(hub: &Hub, name: &str) -> Vec<Value> {
     all(hub, &format!("/api/v1/{name}/articles"), "articles", 100).await
 }
 
@@ -105,7 +105,10 @@ async fn accents_case_and_space_do_not_matter_and_the_languages_are_told() {
             assert_eq!(matched[0]["language"], first, "{query}: {matched:?}");
         }
         if query.trim().to_lowercase().trim_start_matches('é').ends_with("nergie") {
-            assert!(["de", "fr", "nl"].iter().all(|language| languages.contains(language)), "{query}: {matched:?}");
+            assert!(
+                ["de", "fr", "nl"].iter().all(|language| languages.contains(language)),
+                "{query}: {matched:?}"
+            );
         }
     }
 }
@@ -122,7 +125,8 @@ async fn every_term_finds_its_keyword() {
         let name = format!("keywords/{}", keyword["slug"].as_str().unwrap());
         for term in keyword["terms"].as_array().unwrap() {
             let (language, term) = (term["language"].as_str().unwrap(), term["term"].as_str().unwrap());
-            let request = ListKeywordsRequest { query: term.to_uppercase(), page_size: 100, ..Default::default() };
+            let request =
+                ListKeywordsRequest { query: term.to_uppercase(), page_size: 100, ..Default::default() };
             let found = client.list_keywords(request).await.unwrap().into_inner().keywords;
             let found = found.iter().find(|found| found.name == name);
             let matched = &found.unwrap_or_else(|| panic!("{term} does not find {name}")).matched_terms;
@@ -161,14 +165,15 @@ async fn samples_link_as_their_table_says() {
     }
     let readme = std::fs::read_to_string(root().join("samples/README.md")).unwrap();
     let languages = ["en", "de", "fr", "es", "it", "pl", "nl", "sv"];
-    let mut compared = 0;
+    let (mut compared, mut wrong) = (0, Vec::new());
     for line in readme.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 11) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let slug = cells[1].trim_matches('`');
         let counts = languages.map(|language| found[slug].get(language).copied().unwrap_or_default());
         let expected: Vec<i64> = cells[3..11].iter().map(|cell| cell.parse().unwrap()).collect();
-        assert_eq!(counts[..], expected, "{slug}: {languages:?}");
-        assert_eq!(counts.iter().sum::<i64>().to_string(), cells[2], "{slug}");
+        if counts[..] != expected || counts.iter().sum::<i64>().to_string() != cells[2] {
+            wrong.push(format!("{slug}: {counts:?}, not {expected:?} and {} in all", cells[2]));
+        }
         let keyword = hub.get(&format!("/api/v1/keywords/{slug}")).await.ok();
         if keyword["booleanQuery"] == "" {
             assert_eq!(keyword["articleCount"], counts.iter().sum::<i64>(), "{slug}");
@@ -176,6 +181,7 @@ async fn samples_link_as_their_table_says() {
         compared += 1;
     }
     assert_eq!(compared, 13);
+    assert!(wrong.is_empty(), "{languages:?}\n{}", wrong.join("\n"));
 }
 
 #[tokio::test]
@@ -206,7 +212,8 @@ async fn links_are_filtered_like_articles() {
         ("source=fanal-des-alpes", "source", "sources/fanal-des-alpes"),
     ] {
         let path = format!("/api/v1/keywords/energy/articles?{filter}");
-        let expected: Vec<Value> = every.iter().filter(|link| link["article"][field] == value).cloned().collect();
+        let expected: Vec<Value> =
+            every.iter().filter(|link| link["article"][field] == value).cloned().collect();
         assert!(!expected.is_empty(), "{filter}");
         assert_eq!(all(&hub, &path, "articles", 100).await, expected, "{filter}");
     }
@@ -216,193 +223,13 @@ async fn links_are_filtered_like_articles() {
 }
 
 #[tokio::test]
-async fn create_links_the_whole_archive_at_once() {
-    let hub = Hub::seeded().await;
-    let body = json!({
-        "displayName": "Harvests & crops", "description": "What grows.", "category": "economy",
-        "terms": [{"language": "en", "term": "harvest"}, {"language": "de", "term": "Ernte"}],
-    });
-    let created = create(&hub, body).await;
-    assert_eq!(created["name"], "keywords/harvests-crops", "the slug is made from the name");
-    assert_eq!((&created["description"], &created["category"]), (&json!("What grows."), &json!("economy")));
-    let count = created["articleCount"].as_i64().unwrap();
-    assert!(count > 0, "{created}");
-    assert_eq!(hub.get("/api/v1/keywords/harvests-crops").await.ok(), created);
-
-    let articles = linked(&hub, "keywords/harvests-crops").await;
-    assert_eq!(articles.len() as i64, count);
-    for link in &articles {
-        let name = link["article"]["name"].as_str().unwrap();
-        let article = hub.get(&format!("/api/v1/{name}")).await.ok();
-        let text = format!("{} {}", article["title"], article["body"]).to_lowercase();
-        let word = if article["language"] == "en" { "harvest" } else { "ernte" };
-        assert!(text.contains(word), "{article}");
-        if link["inTitle"] == true {
-            assert!(article["title"].as_str().unwrap().to_lowercase().contains(word), "{article}");
-        }
-    }
-    let tone = hub.get("/api/v1/keywords/harvests-crops/sentiment").await.ok();
-    assert_eq!(tone["overall"]["articleCount"], count);
-    assert!(tone["overall"]["scoredCount"].as_i64().unwrap() > 0, "{tone}");
-}
-
-#[tokio::test]
-async fn a_slug_is_given_or_made() {
-    let hub = Hub::seeded().await;
-    let accented = create(&hub, keyword("Crème brûlée & Ko.", &[("fr", "crème")])).await;
-    assert_eq!(accented["name"], "keywords/creme-brulee-ko");
-    let given = hub
-        .admin("POST", "/api/v1/keywords?keywordId=my-own", keyword("Crème", &[("fr", "crème")]))
-        .await
-        .ok();
-    assert_eq!(given["name"], "keywords/my-own");
-    let none = hub.admin("POST", "/api/v1/keywords", keyword("ข่าว", &[("th", "ข่าว")])).await;
-    assert_eq!(none.violation(), "keyword_id");
-    for wrong in ["Upper", "a--b", "-a", "a_b", "é"] {
-        let path = format!("/api/v1/keywords?keywordId={}", encode(wrong));
-        let answer = hub.admin("POST", &path, keyword("A", &[("en", "harvest")])).await;
-        assert_eq!(answer.violation(), "keyword_id", "{wrong}");
-    }
-}
-
-#[tokio::test]
-async fn a_taken_slug_is_a_conflict() {
-    let hub = Hub::seeded().await;
-    let answer = hub.admin("POST", "/api/v1/keywords", keyword("Energy", &[("en", "power")])).await;
-    assert_eq!(answer.status, 409, "{}", answer.text);
-    let error = &answer.json()["error"];
-    assert_eq!(error["status"], "ALREADY_EXISTS");
-    assert!(error["message"].as_str().unwrap().contains("keywords/energy"), "{error}");
-    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 13);
-}
-
-#[tokio::test]
-async fn a_retry_with_the_same_request_id_creates_once() {
-    let hub = Hub::seeded().await;
-    let path = "/api/v1/keywords?requestId=retry-1";
-    let first = hub.admin("POST", path, keyword("Harvest", &[("en", "harvest")])).await.ok();
-    let again = hub.admin("POST", path, keyword("Harvest", &[("en", "harvest")])).await.ok();
-    assert_eq!(first, again);
-    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 14);
-    let other = hub
-        .admin("POST", "/api/v1/keywords?requestId=retry-2", keyword("Harvest", &[("en", "harvest")]))
-        .await;
-    assert_eq!(other.status, 409, "another id is another call");
-}
-
-#[tokio::test]
-async fn retries_at_the_same_time_create_once() {
-    let hub = Hub::seeded().await;
-    let path = "/api/v1/keywords?requestId=at-once";
-    let body = keyword("Harvest", &[("en", "harvest")]);
-    let calls = (0..6).map(|_| hub.admin("POST", path, body.clone()));
-    let answers = futures_util::future::join_all(calls).await;
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [200; 6], "each retry answers with the first result");
-    assert!(answers.iter().all(|answer| answer.json()["name"] == "keywords/harvest"));
-    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 14);
-}
-
-#[tokio::test]
-async fn update_changes_what_its_mask_names() {
-    let hub = Hub::seeded().await;
-    let before = hub.get("/api/v1/keywords/housing").await.ok();
-
-    let path = "/api/v1/keywords/housing?updateMask=category";
-    let changed = hub.admin("PATCH", path, json!({"category": "economy"})).await.ok();
-    let expected = {
-        let mut expected = before.clone();
-        expected["category"] = "economy".into();
-        expected["updateTime"] = changed["updateTime"].clone();
-        expected
-    };
-    assert_eq!(changed, expected, "nothing else changed, and the name was not needed");
-    assert_ne!(changed["updateTime"], before["updateTime"]);
-
-    let path = "/api/v1/keywords/housing?updateMask=displayName,description";
-    let body = json!({"displayName": "Homes", "description": "Roofs.", "category": "ignored"});
-    let changed = hub.admin("PATCH", path, body).await.ok();
-    assert_eq!((&changed["displayName"], &changed["description"]), (&json!("Homes"), &json!("Roofs.")));
-    assert_eq!(changed["category"], "economy", "not in the mask");
-    assert_eq!(changed["terms"], before["terms"]);
-}
-
-#[tokio::test]
-async fn changed_terms_link_anew() {
-    let hub = Hub::seeded().await;
-    let path = "/api/v1/keywords/housing?update_mask=terms";
-    let body = json!({"terms": [{"language": "en", "term": "harvest"}]});
-    let changed = hub.admin("PATCH", path, body).await.ok();
-    assert_eq!(changed["terms"], json!([{"language": "en", "term": "harvest"}]));
-    let articles = linked(&hub, "keywords/housing").await;
-    assert_eq!(articles.len() as i64, changed["articleCount"].as_i64().unwrap());
-    assert!(!articles.is_empty() && articles.iter().all(|link| link["matchedTerm"] == "harvest"));
-    let tone = hub.get("/api/v1/keywords/housing/sentiment").await.ok();
-    assert_eq!(tone["overall"]["articleCount"], articles.len());
-
-    let path = "/api/v1/keywords/housing?update_mask=boolean_query";
-    let more = hub.admin("PATCH", path, json!({"booleanQuery": "railway OR phishing"})).await.ok();
-    assert!(more["articleCount"].as_i64() > changed["articleCount"].as_i64(), "{more}");
-    let less = hub.admin("PATCH", path, json!({"booleanQuery": ""})).await.ok();
-    assert_eq!(less["articleCount"], changed["articleCount"]);
-}
-
-#[tokio::test]
-async fn update_without_mask_replaces_everything() {
-    let hub = Hub::seeded().await;
-    let path = "/api/v1/keywords/housing";
-    assert_eq!(hub.admin("PATCH", path, json!({"category": "x"})).await.violation(), "keyword.display_name");
-    let changed = hub.admin("PATCH", path, keyword("Homes", &[("en", "harvest")])).await.ok();
-    assert_eq!((&changed["displayName"], &changed["category"]), (&json!("Homes"), &json!("")));
-    assert_eq!(changed["name"], "keywords/housing", "the name stays");
-}
-
-#[tokio::test]
-async fn updates_that_make_no_sense_are_refused_and_change_nothing() {
-    let hub = Hub::seeded().await;
-    let before = hub.get("/api/v1/keywords/energy").await.ok();
-    let path = |mask: &str| format!("/api/v1/keywords/energy?updateMask={mask}");
-    for (mask, body, field) in [
-        ("name", json!({"name": "keywords/other"}), "update_mask"),
-        ("articleCount", json!({}), "update_mask"),
-        ("displayName", json!({"displayName": ""}), "keyword.display_name"),
-        ("terms", json!({"terms": []}), "keyword.terms"),
-        ("terms", json!({"terms": [{"language": "en", "term": "the"}]}), "keyword.terms[0].term"),
-        ("booleanQuery", json!({"booleanQuery": "-football"}), "keyword.boolean_query"),
-    ] {
-        let answer = hub.admin("PATCH", &path(mask), body).await;
-        assert_eq!(answer.violation(), field, "{mask}");
-    }
-    assert_eq!(hub.get("/api/v1/keywords/energy").await.ok(), before);
-    let unknown = hub.admin("PATCH", "/api/v1/keywords/no-such?updateMask=category", json!({"category": "x"}));
-    let unknown = unknown.await;
-    assert_eq!(unknown.status, 404);
-    assert!(unknown.text.contains("keywords/no-such"));
-}
-
-#[tokio::test]
-async fn delete_takes_links_and_aggregates_and_leaves_articles() {
-    let hub = Hub::seeded().await;
-    let article = linked(&hub, "keywords/housing").await[0]["article"]["name"].as_str().unwrap().to_owned();
-    let articles = number(&hub, "SELECT count(*) FROM articles").await;
-    hub.admin("DELETE", "/api/v1/keywords/housing", Value::Null).await.ok();
-    assert_eq!(hub.get("/api/v1/keywords/housing").await.status, 404);
-    assert_eq!(hub.get("/api/v1/keywords/housing/articles").await.status, 404);
-    assert_eq!(hub.get("/api/v1/keywords/housing/sentiment").await.status, 404);
-    let found = hub.get(&format!("/api/v1/{article}")).await.ok();
-    assert!(!found["keywords"].as_array().unwrap().iter().any(|name| name == "keywords/housing"));
-    assert_eq!(number(&hub, "SELECT count(*) FROM articles").await, articles);
-    assert_eq!(number(&hub, "SELECT count(*) FROM article_keywords WHERE keyword_id NOT IN (SELECT id FROM keywords)").await, 0);
-    assert_eq!(number(&hub, "SELECT count(*) FROM keyword_daily WHERE keyword_id NOT IN (SELECT id FROM keywords)").await, 0);
-    assert_eq!(hub.admin("DELETE", "/api/v1/keywords/housing", Value::Null).await.status, 404);
-    create(&hub, keyword("Housing", &[("en", "social housing")])).await;
-}
-
-#[tokio::test]
 async fn a_preview_is_what_the_keyword_then_links() {
     let hub = Hub::seeded().await;
     let drafts = [
-        keyword("Preview", &[("en", "hospitals"), ("de", "Krankenhaus"), ("en", "harvest"), ("fr", "récolte")]),
+        keyword(
+            "Preview",
+            &[("en", "hospitals"), ("de", "Krankenhaus"), ("en", "harvest"), ("fr", "récolte")],
+        ),
         json!({"displayName": "Preview", "booleanQuery": "railway OR \"night train\" -football"}),
         json!({
             "displayName": "Preview", "booleanQuery": "phishing",
@@ -413,7 +240,8 @@ async fn a_preview_is_what_the_keyword_then_links() {
     for draft in drafts {
         let mut unnamed = draft.clone();
         unnamed.as_object_mut().unwrap().remove("displayName");
-        let request = hub.request("POST", "/api/v1/keywords:preview").header("content-type", "application/json");
+        let request =
+            hub.request("POST", "/api/v1/keywords:preview").header("content-type", "application/json");
         let preview = crate::hub::send(request.body(json!({"keyword": unnamed}).to_string())).await.ok();
         assert_eq!(hub.get("/api/v1/keywords/preview").await.status, 404, "a dry run");
 
@@ -431,7 +259,9 @@ async fn a_preview_is_what_the_keyword_then_links() {
         };
         let newest = &links[..links.len().min(10)];
         assert_eq!(plain(preview["articles"].as_array().unwrap()), plain(newest), "{draft}");
-        let set = |field: &str| links.iter().map(|link| link["article"][field].to_string()).collect::<BTreeSet<_>>();
+        let set = |field: &str| {
+            links.iter().map(|link| link["article"][field].to_string()).collect::<BTreeSet<_>>()
+        };
         assert_eq!(preview["sourceCount"], set("source").len(), "{draft}");
         assert_eq!(preview["countryCount"], set("country").len(), "{draft}");
         let archive = number(&hub, "SELECT count(*) FROM articles").await;
@@ -454,7 +284,7 @@ async fn a_preview_is_what_the_keyword_then_links() {
 #[tokio::test]
 async fn a_boolean_query_alone_links_articles_of_any_language() {
     let hub = Hub::seeded().await;
-    let body = json!({"displayName": "Crime online", "booleanQuery": "ransomware OR phishing -football"});
+    let body = json!({"displayName": "Crime online", "booleanQuery": "ransomware OR Ernte -football"});
     let created = create(&hub, body).await;
     let links = linked(&hub, "keywords/crime-online").await;
     assert!(!links.is_empty());
@@ -464,35 +294,11 @@ async fn a_boolean_query_alone_links_articles_of_any_language() {
     assert!(languages.len() > 1, "{languages:?}");
     for link in links {
         assert_eq!(link["matchedLanguage"], "");
-        assert_eq!(link["matchedTerm"], "ransomware OR phishing -football");
+        assert_eq!(link["matchedTerm"], "ransomware OR Ernte -football");
         let article = hub.get(&format!("/api/v1/{}", link["article"]["name"].as_str().unwrap())).await.ok();
         let text = format!("{} {}", article["title"], article["body"]).to_lowercase();
-        assert!(text.contains("ransomware") || text.contains("phishing"), "{article}");
+        assert!(text.contains("ransomware") || text.contains("ernte"), "{article}");
     }
-}
-
-#[tokio::test]
-async fn keywords_that_match_nothing_or_everything_are_refused() {
-    let hub = Hub::seeded().await;
-    for (body, field) in [
-        (keyword("A", &[("en", "the")]), "keyword.terms[0].term"),
-        (keyword("A", &[("en", "harvest"), ("de", "und")]), "keyword.terms[1].term"),
-        (keyword("A", &[("en", "?!")]), "keyword.terms[0].term"),
-        (keyword("A", &[("en", "harvest"), ("en", "harvest")]), "keyword.terms[1].term"),
-        (keyword("A", &[]), "keyword.terms"),
-        (json!({"displayName": "A", "booleanQuery": "-football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "-football -\"power bill\""}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "harvest OR -football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "..."}), "keyword.boolean_query"),
-        // A stop word drops out of the query in its language, and leaves the exclusion alone.
-        (json!({"displayName": "A", "booleanQuery": "the -football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "der OR -zebra"}), "keyword.boolean_query"),
-    ] {
-        let answer = hub.admin("POST", "/api/v1/keywords", body.clone()).await;
-        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
-        assert_eq!(answer.violation(), field, "{body}");
-    }
-    assert_eq!(number(&hub, "SELECT count(*) FROM keywords").await, 13, "nothing stayed behind");
 }
 
 #[tokio::test]
@@ -527,7 +333,8 @@ async fn relations_are_jaccard_indices() {
             assert_eq!(relation["articleCount"], *both, "{slug} {other}");
             assert!((relation["strength"].as_f64().unwrap() - strength).abs() < 1e-12, "{slug} {other}");
         }
-        let some = hub.get(&format!("/api/v1/keywords/{slug}/relations?minStrength=0.1&pageSize=2")).await.ok();
+        let some =
+            hub.get(&format!("/api/v1/keywords/{slug}/relations?minStrength=0.1&pageSize=2")).await.ok();
         let strong = expected.iter().filter(|(strength, _, _)| *strength >= 0.1).count().min(2);
         assert_eq!(some["relations"].as_array().unwrap()[..], relations[..strong], "{slug}");
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admin_keys;
+mod aggregates;
 mod articles;
 mod bad_input;
 mod cache;
@@ -13,6 +14,7 @@ mod feeds;
 mod health;
 mod hub;
 mod jobs;
+mod keyword_changes;
 mod keywords;
 mod paging;
 mod process;

@@ -110,7 +110,8 @@ async fn semantic_search_goes_to_the_end_of_its_candidates() {
         assert_eq!(names(&all(&hub, &path, "results", 11).await), whole, "{mode}");
         let total = page(&hub, &path, "showTotal=true").await.ok()["totalSize"].clone();
         assert_eq!(total, whole.len(), "{mode}");
-        let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM articles").fetch_one(&hub.db).await.unwrap();
+        let stored: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM articles").fetch_one(&hub.db).await.unwrap();
         assert_eq!(whole.len() as i64, stored.min(200), "{mode}: every article has a meaning");
     }
 }
@@ -218,7 +219,8 @@ async fn tokens_with_values_that_no_list_has_do_no_harm() {
         mode: mode.into(),
         ..Default::default()
     };
-    let by_time = SearchArticlesRequest { order_by: "publish_time desc".into(), ..search(SearchMode::Lexical) };
+    let by_time =
+        SearchArticlesRequest { order_by: "publish_time desc".into(), ..search(SearchMode::Lexical) };
     let runs = ListSourceRunsRequest { parent: "sources/harwick-ledger".into(), ..Default::default() };
     let linked = ListKeywordArticlesRequest { parent: "keywords/energy".into(), ..Default::default() };
     let lists = [

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use crate::embedded::scratch;
 use crate::hub::{Hub, send};
 use crate::program::{
-    FeedServer, PATIENCE, Running, add_source, channel, client, euhub, euhub_on, free_address, get, grpc_serving, rss, run,
-    run_err, run_ok, serving, wait_for,
+    FeedServer, PATIENCE, Running, add_source, channel, client, euhub, euhub_on, free_address, get,
+    grpc_serving, rss, run, run_err, run_ok, serving, wait_for,
 };
 
 fn standalone_on(hub: &Hub, folder: &Path, grpc: SocketAddr, rest: SocketAddr) -> Command {
@@ -42,7 +42,11 @@ async fn core_and_edge_are_two_processes_and_the_edge_outlives_the_core() {
 
     let core = serve();
     serving(rest, &mut edge).await;
-    for path in ["/api/v1/keywords", "/api/v1/articles?page_size=3", "/api/v1/articles:search?query=energy"] {
+    for path in [
+        "/api/v1/keywords",
+        "/api/v1/articles?page_size=3",
+        "/api/v1/articles:search?query=energy&mode=LEXICAL",
+    ] {
         assert_eq!(get(rest, path).await.ok(), hub.get(path).await.ok(), "{path}");
     }
     assert_eq!(get(rest, "/api/v1/keywords/no-such-thing").await.status, 404);
@@ -132,7 +136,8 @@ async fn sigterm_lets_calls_finish_and_ends_the_rest() {
         .header("content-type", "application/json")
         .body("{}");
     let in_flight = tokio::spawn(send(request));
-    let watch = client().get(format!("http://{rest}/api/v1/articles:watch")).header("accept", "text/event-stream");
+    let watch =
+        client().get(format!("http://{rest}/api/v1/articles:watch")).header("accept", "text/event-stream");
     let events = watch.send().await.unwrap();
     assert_eq!(events.status(), 200);
     let mut watcher = ArticleServiceClient::new(channel(grpc).await);
@@ -293,7 +298,9 @@ async fn api_keys_are_made_listed_and_revoked() {
     assert!(key.starts_with("euhub_"), "{text}");
     assert_eq!(sources(key).await, 200);
 
-    let text = run_ok(apikey(&["create", "--name", "reader", "--scope", "read", "--scope", "suggest", "--json"])).await;
+    let text =
+        run_ok(apikey(&["create", "--name", "reader", "--scope", "read", "--scope", "suggest", "--json"]))
+            .await;
     let reader: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(reader["scopes"], json!(["read", "suggest"]));
     assert_eq!(sources(reader["key"].as_str().unwrap()).await, 403);
@@ -320,7 +327,8 @@ async fn api_keys_are_made_listed_and_revoked() {
     let row = |action: &str| ("command-line".to_owned(), action.to_owned());
     assert_eq!(rows, [row("apikeys.create"), row("apikeys.create"), row("apikeys.revoke")]);
 
-    let days = |days: &'static str| apikey(&["create", "--name", "x", "--scope", "read", "--expires-in-days", days]);
+    let days =
+        |days: &'static str| apikey(&["create", "--name", "x", "--scope", "read", "--expires-in-days", days]);
     run_ok(days("3650")).await;
     for refused in ["0", "3651"] {
         assert_eq!(run(days(refused)).await.status.code(), Some(2), "{refused}");
@@ -444,10 +452,12 @@ async fn ingest_tells_of_each_feed() {
         .unwrap();
     assert_eq!(waiting, 0, "what came is analysed before the command ends");
 
+    std::fs::write(folder.path().join("one.xml"), rss("one", 0..9)).unwrap();
     let text = run_ok(ingest(&["local", "--json"])).await;
     let runs: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let counts: Vec<_> = runs.iter().map(|run| (run["new"].clone(), run["duplicate"].clone())).collect();
-    assert_eq!(counts, [(json!(0), json!(5)), (json!(0), json!(4))]);
+    let counts: Vec<_> = runs.iter().map(|run| (&run["outcome"], &run["new"], &run["duplicate"])).collect();
+    // The second file is as it was: outcome 2, not modified.
+    assert_eq!(counts, [(&json!(1), &json!(2), &json!(7)), (&json!(2), &json!(0), &json!(0))]);
     assert_eq!(runs[0]["feed_url"], json!(file("one.xml")));
 
     let error = run_err(ingest(&["nowhere"])).await;

@@ -164,6 +164,8 @@ pub fn free_address() -> SocketAddr {
 
 /// A client of the REST edges of processes.
 pub fn client() -> reqwest::Client {
+    // reqwest wants a provider for TLS even where nothing uses it; another test may have set it already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
 }
 
@@ -246,15 +248,44 @@ pub fn rss(outlet: &str, numbers: std::ops::Range<u64>) -> String {
 
 fn item(outlet: &str, number: u64) -> String {
     const WORDS: [&str; 32] = [
-        "council", "harbour", "energy", "prices", "railway", "minister", "farmers", "school", "weather",
-        "budget", "workers", "hospital", "forest", "bridge", "market", "village", "museum", "factory",
-        "winter", "tariff", "station", "border", "housing", "tourists", "engineers", "river", "festival",
-        "airport", "teachers", "inflation", "library", "parliament",
+        "council",
+        "harbour",
+        "energy",
+        "prices",
+        "railway",
+        "minister",
+        "farmers",
+        "school",
+        "weather",
+        "budget",
+        "workers",
+        "hospital",
+        "forest",
+        "bridge",
+        "market",
+        "village",
+        "museum",
+        "factory",
+        "winter",
+        "tariff",
+        "station",
+        "border",
+        "housing",
+        "tourists",
+        "engineers",
+        "river",
+        "festival",
+        "airport",
+        "teachers",
+        "inflation",
+        "library",
+        "parliament",
     ];
     const VERBS: [&str; 8] =
         ["welcomed", "criticised", "loved", "feared", "praised", "ruined", "discussed", "rebuilt"];
     let shared = number.is_multiple_of(10);
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ if shared { 0 } else { u64::from(outlet.as_bytes()[0]) };
+    let salt = if shared { 0 } else { u64::from(outlet.as_bytes()[0]) };
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt;
     let mut pick = |count: usize| {
         // Knuth's constants; the high bits are the good ones.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -266,8 +297,9 @@ fn item(outlet: &str, number: u64) -> String {
             format!("The {who} {what} the new plan for the {place} and the {} this week. ", WORDS[pick(32)])
         })
         .collect();
-    let time = chrono::DateTime::from_timestamp(1_760_000_000 + i64::try_from(number).expect("small") * 2_220, 0)
-        .expect("a time");
+    let time =
+        chrono::DateTime::from_timestamp(1_760_000_000 + i64::try_from(number).expect("small") * 2_220, 0)
+            .expect("a time");
     format!(
         "<item><title>The {} of {outlet}, part {number}</title><guid isPermaLink=\"false\">{outlet}-{number}</guid>\
          <link>https://{outlet}.example/{number}</link><pubDate>{}</pubDate><description>{body}</description></item>",
@@ -282,13 +314,8 @@ pub async fn add_source(db: &PgPool, slug: &str, paused: bool, urls: &[String]) 
         .iter()
         .map(|url| FeedDraft { url: url.clone(), language: "en".into(), section: String::new() })
         .collect();
-    let draft = Draft {
-        display_name: slug.into(),
-        homepage_url: String::new(),
-        country: "IE".into(),
-        paused,
-        feeds,
-    };
+    let draft =
+        Draft { display_name: slug.into(), homepage_url: String::new(), country: "IE".into(), paused, feeds };
     let mut tx = db.begin().await.unwrap();
     sources::insert(&mut tx, slug, &draft, Clock::system().now()).await.unwrap();
     tx.commit().await.unwrap();
@@ -298,5 +325,9 @@ pub async fn add_source(db: &PgPool, slug: &str, paused: bool, urls: &[String]) 
 
 /// A gRPC channel to a process.
 pub async fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}")).expect("an address").connect().await.expect("a core that is up")
+    Channel::from_shared(format!("http://{address}"))
+        .expect("an address")
+        .connect()
+        .await
+        .expect("a core that is up")
 }

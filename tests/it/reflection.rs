@@ -20,10 +20,10 @@ const SERVICES: [&str; 7] = [
 macro_rules! reflection {
     ($version:ident) => {
         mod $version {
-            use tonic_reflection::pb::$version as pb;
             use pb::server_reflection_client::ServerReflectionClient;
             use pb::server_reflection_request::MessageRequest;
             use pb::server_reflection_response::MessageResponse;
+            use tonic_reflection::pb::$version as pb;
 
             use super::*;
 
@@ -74,7 +74,10 @@ macro_rules! reflection {
                     let service = file.service.iter().find(|service| service.name() == "KeywordService");
                     let methods: Vec<&str> =
                         service.expect("the service").method.iter().map(|method| method.name()).collect();
-                    assert!(methods.contains(&"GetKeyword") && methods.contains(&"PreviewKeyword"), "{methods:?}");
+                    assert!(
+                        methods.contains(&"GetKeyword") && methods.contains(&"PreviewKeyword"),
+                        "{methods:?}"
+                    );
                     let method =
                         service.unwrap().method.iter().find(|method| method.name() == "GetKeyword").unwrap();
                     assert_eq!(method.input_type(), ".euhub.v1.GetKeywordRequest");

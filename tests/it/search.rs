@@ -33,7 +33,7 @@ async fn words_are_found_in_any_form_and_marked_where_they_stand() {
     for (query, stems) in [
         ("energy prices", &["energ", "pric"][..]),
         ("hospital", &["hospital"]),
-        ("énergie", &["énergie", "energie", "énerg"]),
+        ("énergie", &["énerg", "energ"]),
         ("Energie", &["energ", "énerg"]),
         ("järnväg", &["järnväg"]),
         ("\"night train\"", &["night", "train"]),
@@ -53,7 +53,10 @@ async fn words_are_found_in_any_form_and_marked_where_they_stand() {
                 let source = article[highlight["field"].as_str().unwrap()].as_str().unwrap();
                 let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
                 for fragment in text.split(" … ") {
-                    assert!(squeeze(source).contains(&squeeze(fragment)), "{query}: {fragment:?} of {source:?}");
+                    assert!(
+                        squeeze(source).contains(&squeeze(fragment)),
+                        "{query}: {fragment:?} of {source:?}"
+                    );
                 }
                 for span in highlight["matches"].as_array().unwrap() {
                     let word = cut(text, span).to_lowercase();
@@ -74,7 +77,9 @@ async fn web_search_syntax_is_understood() {
     let without = found(&search(&hub, "LEXICAL", "gas -prices", "&pageSize=100").await);
     let either = found(&search(&hub, "LEXICAL", "gas OR hospitals", "&pageSize=100").await);
     assert!(both.iter().all(|name| gas.contains(name)) && phrase.iter().all(|name| both.contains(name)));
-    assert!(without.iter().all(|name| gas.contains(name) && !both.contains(name)));
+    let wrong: Vec<&String> =
+        without.iter().filter(|name| !gas.contains(name) || both.contains(name)).collect();
+    assert!(wrong.is_empty(), "excluded by a minus, and still found: {wrong:?}");
     assert!(either.len() > gas.len());
     for odd in ["\"unbalanced", "((", "&|!:*", "the of and", "-", "''", "\\", "🦀", "a:b:c*"] {
         let answer = search(&hub, "LEXICAL", odd, "").await;
@@ -108,7 +113,11 @@ async fn both_ways_together_hold_what_either_finds() {
     let hybrid = search(&hub, "HYBRID", query, "&pageSize=100").await;
     assert_eq!(hybrid["mode"], "HYBRID");
     let unsaid = hub.get(&format!("/api/v1/articles:search?query={}&pageSize=100", encode(query))).await.ok();
-    assert_eq!(unsaid, hybrid, "the default where there is a model");
+    assert_eq!(
+        (&unsaid["results"], &unsaid["mode"]),
+        (&hybrid["results"], &hybrid["mode"]),
+        "the default where there is a model"
+    );
     let ranks = |answer: &Value| -> BTreeMap<String, usize> {
         names(results(answer)).into_iter().enumerate().map(|(rank, name)| (name, rank + 1)).collect()
     };
@@ -195,7 +204,8 @@ async fn facets_add_up() {
             let path = format!("/api/v1/articles:search?query=energy&mode={mode}{filter}");
             let every = all(&hub, &path, "results", 100).await;
             assert_eq!(answer["totalSize"], every.len(), "{mode}{filter}");
-            for (facet, field) in [("sources", "source"), ("countries", "country"), ("languages", "language")] {
+            for (facet, field) in [("sources", "source"), ("countries", "country"), ("languages", "language")]
+            {
                 let mut expected: BTreeMap<String, i64> = BTreeMap::new();
                 for result in &every {
                     *expected.entry(result["article"][field].as_str().unwrap().to_owned()).or_default() += 1;
@@ -205,7 +215,9 @@ async fn facets_add_up() {
                 assert!(counts.is_sorted_by(|a, b| a >= b), "{mode} {facet}: most first");
                 let found: BTreeMap<String, i64> = counted
                     .iter()
-                    .map(|facet| (facet["value"].as_str().unwrap().to_owned(), facet["count"].as_i64().unwrap()))
+                    .map(|facet| {
+                        (facet["value"].as_str().unwrap().to_owned(), facet["count"].as_i64().unwrap())
+                    })
                     .collect();
                 assert_eq!(found, expected, "{mode} {facet}{filter}");
             }
@@ -237,12 +249,17 @@ async fn similar_articles_leave_out_the_article_and_when_asked_its_copies() {
             let near = names(results(&near));
             assert_eq!(near.len(), 5);
             assert!(!near.contains(&format!("articles/{one}")));
-            assert!(near.contains(&format!("articles/{other}")), "{one}: its copy {other} is nearest: {near:?}");
+            assert!(
+                near.contains(&format!("articles/{other}")),
+                "{one}: its copy {other} is nearest: {near:?}"
+            );
             let others = hub.get(&format!("{path}&excludeSyndicated=true")).await.ok();
             let others = names(results(&others));
             assert_eq!(others.len(), 5, "a full page without copies");
             for (a, b) in families.iter().filter(|(a, _)| a == original) {
-                assert!(!others.contains(&format!("articles/{a}")) && !others.contains(&format!("articles/{b}")));
+                assert!(
+                    !others.contains(&format!("articles/{a}")) && !others.contains(&format!("articles/{b}"))
+                );
             }
         }
     }
@@ -297,7 +314,11 @@ async fn without_a_model_words_are_searched_and_meaning_says_what_to_do() {
     let lexical = search(&hub, "LEXICAL", "energy", "").await;
     assert_eq!(results(&lexical).len(), 20);
     let unsaid = hub.get("/api/v1/articles:search?query=energy").await.ok();
-    assert_eq!(unsaid, lexical, "the default where there is no model");
+    assert_eq!(
+        (&unsaid["results"], &unsaid["mode"]),
+        (&lexical["results"], &lexical["mode"]),
+        "the default where there is no model"
+    );
     let status = hub.get("/api/v1/status").await.ok();
     assert_eq!(status["semanticSearch"], false);
     assert_eq!(status["embeddingModel"], "");

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use euhub::proto::source_service_client::SourceServiceClient;
 use euhub::proto::ListSourcesRequest;
+use euhub::proto::source_service_client::SourceServiceClient;
 use euhub::seed::analyze_stored;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,7 +19,8 @@ use crate::paging::{all, names};
 const SOURCES: &str = "/api/v1/sources";
 
 fn source(display_name: &str, feeds: &[&str]) -> Value {
-    let feeds: Vec<Value> = feeds.iter().map(|url| json!({"url": url, "language": "en", "section": "news"})).collect();
+    let feeds: Vec<Value> =
+        feeds.iter().map(|url| json!({"url": url, "language": "en", "section": "news"})).collect();
     json!({"displayName": display_name, "homepageUrl": "https://outlet.example/", "country": "IE", "feeds": feeds})
 }
 
@@ -43,7 +44,9 @@ fn rss(articles: usize) -> String {
             )
         })
         .collect();
-    format!("<?xml version=\"1.0\"?><rss version=\"2.0\"><channel><title>Outlet</title>{items}</channel></rss>")
+    format!(
+        "<?xml version=\"1.0\"?><rss version=\"2.0\"><channel><title>Outlet</title>{items}</channel></rss>"
+    )
 }
 
 fn file_feed(articles: usize) -> (TempDir, String) {
@@ -95,7 +98,8 @@ async fn a_source_is_created_read_changed_and_retired() {
     assert_eq!((&paused["paused"], &paused["displayName"]), (&json!(true), &json!("The Outlet")));
     assert_eq!(paused["feeds"], created["feeds"], "feeds were not in the mask");
 
-    let body = json!({"feeds": [{"url": "https://outlet.example/c.xml"}, {"url": feeds[0], "section": "world"}]});
+    let body =
+        json!({"feeds": [{"url": "https://outlet.example/c.xml"}, {"url": feeds[0], "section": "world"}]});
     let changed = hub.admin("PATCH", &format!("{path}?updateMask=feeds"), body).await.ok();
     assert_eq!(urls(&changed), ["https://outlet.example/c.xml", feeds[0]], "in the order given");
     assert_eq!(changed["feeds"][1]["section"], "world");
@@ -157,7 +161,8 @@ async fn sources_that_make_no_sense_are_refused() {
         assert!(!answer.text.contains("secret"), "{}", answer.text);
     }
     assert_eq!(hub.admin("GET", "/api/v1/sources/another", Value::Null).await.status, 404);
-    let taken = hub.admin("POST", "/api/v1/sources?sourceId=bbc-news", source("B", &["https://b.example/"])).await;
+    let taken =
+        hub.admin("POST", "/api/v1/sources?sourceId=bbc-news", source("B", &["https://b.example/"])).await;
     assert_eq!(taken.status, 409, "{}", taken.text);
     assert!(taken.text.contains("sources/bbc-news"));
     let mask = hub.admin("PATCH", "/api/v1/sources/bbc-news?updateMask=articleCount", json!({})).await;
@@ -182,7 +187,10 @@ async fn a_file_is_ingested_and_its_articles_are_kept_once() {
     let first = ingest(&hub, "sources/outlet").await;
     let run = &first[0];
     assert_eq!(run["outcome"], "RUN_OUTCOME_OK", "{run}");
-    assert_eq!((&run["fetchedCount"], &run["newCount"], &run["duplicateCount"]), (&json!(2), &json!(2), &json!(0)));
+    assert_eq!(
+        (&run["fetchedCount"], &run["newCount"], &run["duplicateCount"]),
+        (&json!(2), &json!(2), &json!(0))
+    );
     assert_eq!((&run["failedCount"], &run["error"], &run["errorClass"]), (&json!(0), &json!(""), &json!("")));
     assert_eq!(run["feedUrl"], url);
     assert!(run["endTime"].is_string() && run["name"].as_str().unwrap().starts_with("sources/outlet/runs/"));
@@ -238,13 +246,16 @@ async fn a_feed_over_http_is_ingested_and_its_failures_leave_runs() {
     let again = &ingest(&hub, "sources/outlet").await[0];
     assert_eq!((&again["newCount"], &again["duplicateCount"]), (&json!(0), &json!(2)), "{again}");
 
-    for (status, body, class, http_status) in [
-        (500, "oops".to_owned(), "http_status_500", 500),
-        (404, String::new(), "http_status_404", 404),
-    ] {
+    for (status, body, class, http_status) in
+        [(500, "oops".to_owned(), "http_status_500", 500), (404, String::new(), "http_status_404", 404)]
+    {
         *answer.lock().unwrap() = (status, body);
         let run = &ingest(&hub, "sources/outlet").await[0];
-        assert_eq!((&run["outcome"], &run["errorClass"]), (&json!("RUN_OUTCOME_FAILED"), &json!(class)), "{run}");
+        assert_eq!(
+            (&run["outcome"], &run["errorClass"]),
+            (&json!("RUN_OUTCOME_FAILED"), &json!(class)),
+            "{run}"
+        );
         assert_eq!(run["httpStatus"], http_status);
         assert_eq!(run["newCount"], 0);
     }

@@ -252,7 +252,11 @@ async fn a_foreign_resume_token_is_refused() {
 
     let watch = |query: &str| hub.request("GET", &format!("/api/v1/articles:watch{query}"));
     for foreign in ["!", "AAAA", "not%20a%20token", &"A".repeat(500), &token[1..]] {
-        assert_eq!(send(watch(&format!("?resume_token={foreign}"))).await.violation(), "resume_token", "{foreign}");
+        assert_eq!(
+            send(watch(&format!("?resume_token={foreign}"))).await.violation(),
+            "resume_token",
+            "{foreign}"
+        );
     }
     let other_filter = watch(&format!("?resume_token={token}&country=FR"));
     assert_eq!(send(other_filter).await.violation(), "resume_token");
@@ -322,7 +326,11 @@ async fn an_export_is_the_archive_in_pieces() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .find(|article| article["name"] == **name)
         .unwrap();
-    assert_eq!(one, hub.get(&format!("/api/v1/{name}")).await.ok(), "as the article itself, with its full text");
+    assert_eq!(
+        one,
+        hub.get(&format!("/api/v1/{name}")).await.ok(),
+        "as the article itself, with its full text"
+    );
 }
 
 #[tokio::test]
@@ -340,12 +348,19 @@ async fn an_export_as_csv_reads_back() {
         assert_eq!((&row[column("language")], &row[column("sentiment_score")]), ("fr", ""));
         assert!(!row[column("abstain_reason")].is_empty());
         let article = hub.get(&format!("/api/v1/{}", &row[column("name")])).await.ok();
-        assert_eq!((&article["title"], &article["body"]), (&json!(row[column("title")]), &json!(row[column("body")])));
+        assert_eq!(
+            (&article["title"], &article["body"]),
+            (&json!(row[column("title")]), &json!(row[column("body")]))
+        );
     }
     let nothing = hub.get("/api/v1/articles:export?format=EXPORT_FORMAT_CSV&country=FI").await;
     assert_eq!(nothing.text.lines().count(), 1, "the header stands even when nothing follows");
     let mut client = ArticleServiceClient::new(hub.channel().await);
-    let request = ExportArticlesRequest { format: ExportFormat::Csv.into(), country: vec!["FI".into()], ..Default::default() };
+    let request = ExportArticlesRequest {
+        format: ExportFormat::Csv.into(),
+        country: vec!["FI".into()],
+        ..Default::default()
+    };
     let first = client.export_articles(request).await.unwrap().into_inner().message().await.unwrap();
     assert_eq!(first.unwrap().data.as_ref(), nothing.text.as_bytes());
 }
@@ -453,10 +468,15 @@ async fn a_message_over_the_limit_is_refused() {
     assert_eq!(answer.json()["error"]["code"], 413);
 
     let mut client = SentimentServiceClient::new(hub.channel().await);
-    let request = |text: usize| AnalyzeTextRequest { text: "a".repeat(text), ..AnalyzeTextRequest::default() };
+    let request =
+        |text: usize| AnalyzeTextRequest { text: "a".repeat(text), ..AnalyzeTextRequest::default() };
     // A text of that length takes four bytes more: a tag and its length.
     let status = client.analyze_text(request(GRPC - 4)).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument, "read, and found too long by the field's own rule: {status}");
+    assert_eq!(
+        status.code(),
+        Code::InvalidArgument,
+        "read, and found too long by the field's own rule: {status}"
+    );
     let status = client.analyze_text(request(GRPC - 3)).await.unwrap_err();
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
     assert!(client.analyze_text(request(10)).await.is_ok(), "the connection goes on");

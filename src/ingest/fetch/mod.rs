@@ -263,7 +263,9 @@ impl Fetcher {
     /// Checks what can be known before DNS, and returns the host. Names are checked at connect, by the resolver.
     fn check(&self, url: &Url) -> Result<String, FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(FetchError::InvalidUrl("has a scheme that is not fetched (file: needs EUHUB_ALLOW_PRIVATE_SOURCES=true)"));
+            return Err(FetchError::InvalidUrl(
+                "has a scheme that is not fetched (file: needs EUHUB_ALLOW_PRIVATE_SOURCES=true)",
+            ));
         }
         if url.as_str().len() > MAX_URL_LENGTH {
             return Err(FetchError::InvalidUrl("is too long"));

@@ -79,13 +79,13 @@ const PATTERNS: [PatternCase; 12] = [
         fill: ("", "a"),
     },
     PatternCase {
-        pattern: r"^(https?://\S+)?$",
+        pattern: r"^(https?://[^\s\p{Cc}]+)?$",
         accepted: &["https://example.eu/?a=1", "", "http://é.eu"],
         refused: &["https://", "ftp://example.eu", "javascript:alert(1)", "https://a b", " https://a"],
         fill: ("https://", "é"),
     },
     PatternCase {
-        pattern: r"^(https?|file)://\S+$",
+        pattern: r"^(https?|file)://[^\s\p{Cc}]+$",
         accepted: &["https://example.eu/rss", "http://a", "file:///feeds/a.xml"],
         refused: &["", "https://", "gopher://a", "https://a b", "xhttps://a"],
         fill: ("https://", "é"),
