@@ -111,9 +111,15 @@ async fn worker(
         .define_job::<AnalyzeLeftOver>()
         .define_job::<RebuildAggregates>()
         .with_crons([
-            Cron::every_minute::<EnqueueDueFeeds>().build(),
-            Cron::hourly_at::<AnalyzeLeftOver>(15)?.fill(CrontabFill::hours(2)).build(),
-            Cron::daily_at::<RebuildAggregates>(0, 30)?.fill(CrontabFill::hours(24)).build(),
+            Cron::every_minute::<EnqueueDueFeeds>().payload(EnqueueDueFeeds {})?.build(),
+            Cron::hourly_at::<AnalyzeLeftOver>(15)?
+                .fill(CrontabFill::hours(2))
+                .payload(AnalyzeLeftOver {})?
+                .build(),
+            Cron::daily_at::<RebuildAggregates>(0, 30)?
+                .fill(CrontabFill::hours(24))
+                .payload(RebuildAggregates {})?
+                .build(),
         ])
         .init()
         .await?;
@@ -159,7 +165,7 @@ impl TaskHandler for AnalyzeArticles {
 
 /// Every minute: a job for each feed that is due.
 #[derive(Debug, Serialize, Deserialize)]
-struct EnqueueDueFeeds;
+struct EnqueueDueFeeds {}
 
 impl TaskHandler for EnqueueDueFeeds {
     const IDENTIFIER: &'static str = "enqueue_due_feeds";
@@ -173,7 +179,7 @@ impl TaskHandler for EnqueueDueFeeds {
 
 /// Hourly: articles whose analysis failed for good are tried again, and those without a vector of the loaded model get one.
 #[derive(Debug, Serialize, Deserialize)]
-struct AnalyzeLeftOver;
+struct AnalyzeLeftOver {}
 
 impl TaskHandler for AnalyzeLeftOver {
     const IDENTIFIER: &'static str = "analyze_left_over";
@@ -195,7 +201,7 @@ async fn analyze_left_over(ingest: &Ingest) -> crate::error::Result<()> {
 
 /// Daily at 00:30: the aggregates anew from the links.
 #[derive(Debug, Serialize, Deserialize)]
-struct RebuildAggregates;
+struct RebuildAggregates {}
 
 impl TaskHandler for RebuildAggregates {
     const IDENTIFIER: &'static str = "rebuild_aggregates";

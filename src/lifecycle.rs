@@ -177,7 +177,7 @@ pub async fn run(
     if let Some(listener) = rest {
         let upstream = match upstream {
             Some(upstream) => upstream,
-            None => remote(&config.core_url)?,
+            None => server::ending_watches(remote(&config.core_url)?, &plan, stopping.clone()),
         };
         let router = euhub_edge::http::router(plan, upstream, edge_config(&config)?)?;
         tasks.spawn(server::serve_edge(router, listener, stopping.clone()));

@@ -101,6 +101,9 @@ fn read_token(field: &str, token: &str, fingerprint: u64) -> Result<Option<Curso
     let cursor = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| Cursor::decode(bytes.as_slice()).ok());
     match cursor {
         None => Err(Error::invalid(field, "is not a token of this list; leave it out to start anew.")),
+        Some(cursor) if cursor.text.contains('\0') => {
+            Err(Error::invalid(field, "is not a token of this list; leave it out to start anew."))
+        }
         Some(cursor) if cursor.fingerprint != fingerprint => {
             Err(Error::invalid(field, "was issued for other parameters; leave it out to start anew."))
         }

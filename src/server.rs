@@ -10,6 +10,10 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use euhub_edge::http::Upstream;
 use euhub_edge::plan::Plan;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyStream, StreamBody};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -128,6 +132,35 @@ pub fn in_process(router: Router) -> Upstream {
         .map_response(|response: Response| response.map(tonic::body::Body::new))
         .map_err(tower::BoxError::from);
     Upstream::new(service)
+}
+
+/// A core in another process, whose watches end with this one: they have no end of their own to wait for. Downloads may finish.
+pub fn ending_watches(upstream: Upstream, plan: &Plan, stopping: CancellationToken) -> Upstream {
+    let download = plan.message("google.api.HttpBody");
+    let methods =
+        plan.methods().iter().filter(|method| method.server_streaming && Some(method.output) != download);
+    let watches: Arc<[String]> = methods.map(|method| method.grpc_path.path().to_owned()).collect();
+    Upstream::new(tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let (upstream, stopping) = (upstream.clone(), stopping.clone());
+        let watch = watches.iter().any(|path| path == request.uri().path());
+        async move {
+            let response = upstream.oneshot(request).await?;
+            Ok(if watch { response.map(|body| end_with(body, stopping)) } else { response })
+        }
+    }))
+}
+
+/// A body that breaks off with the status of a server that stops.
+fn end_with(body: tonic::body::Body, stopping: CancellationToken) -> tonic::body::Body {
+    let status = Status::from(Error::Stopping);
+    let stopped = stopping.clone();
+    let end = stream::once(async move {
+        let mut trailers = http::HeaderMap::new();
+        let told = stopped.is_cancelled() && status.add_header(&mut trailers).is_ok();
+        told.then(|| Ok(Frame::trailers(trailers)))
+    });
+    let frames = BodyStream::new(body).take_until(stopping.cancelled_owned());
+    tonic::body::Body::new(StreamBody::new(Box::pin(frames.chain(end.filter_map(ready)))))
 }
 
 /// Serves REST until `stopping`; then in-flight requests finish.

@@ -23,13 +23,16 @@ pub const CHANNEL: &str = "articles_analyzed";
 const MAX_WATCHERS: usize = 1000;
 /// How long the listener waits for a notification before it looks by itself: one may be lost with its connection.
 const POLL: Duration = Duration::from_secs(2);
+/// The place of the article that was analysed last; none while the database does not tell.
+type Last = Option<i64>;
+
 /// Articles read at once.
 pub const BATCH: i64 = 100;
 
-/// Wakes watchers: holds the place of the article that was analysed last.
+/// Wakes watchers: holds the place of the article that was analysed last, or that the database is away.
 #[derive(Clone, Debug)]
 pub struct NewArticles {
-    last: watch::Receiver<i64>,
+    last: watch::Receiver<Last>,
     slots: Arc<Semaphore>,
     stopping: CancellationToken,
 }
@@ -37,7 +40,7 @@ pub struct NewArticles {
 impl NewArticles {
     /// Listens until `stopping`; connects again when the connection is lost.
     pub fn listen(db: PgPool, stopping: CancellationToken) -> Self {
-        let (sender, last) = watch::channel(0);
+        let (sender, last) = watch::channel(Some(0));
         let stop = stopping.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -86,11 +89,12 @@ async fn follow(
     filter: &Filter,
     page: &Page,
     mut after: i64,
-    mut last: watch::Receiver<i64>,
+    mut last: watch::Receiver<Last>,
     sender: &mpsc::Sender<Result<WatchArticlesResponse, Status>>,
 ) -> Result<()> {
     loop {
-        let known = *last.borrow_and_update();
+        // The client continues by its token once the database is back.
+        let known = last.borrow_and_update().ok_or(Error::Database(sqlx::Error::PoolTimedOut))?;
         while after < known {
             let batch = store::analyzed_after(db, filter, after, known, BATCH).await?;
             let ids: Vec<i64> = batch.iter().map(|place| place.id).collect();
@@ -115,20 +119,21 @@ async fn follow(
     }
 }
 
-async fn listen(db: PgPool, sender: watch::Sender<i64>) {
+async fn listen(db: PgPool, sender: watch::Sender<Last>) {
     loop {
         if let Err(error) = forward(&db, &sender).await {
             telemetry::degraded("watch", &error);
+            sender.send_replace(None);
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn forward(db: &PgPool, sender: &watch::Sender<i64>) -> Result<()> {
+async fn forward(db: &PgPool, sender: &watch::Sender<Last>) -> Result<()> {
     let mut listener = PgListener::connect_with(db).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        let last = store::last_analyzed(db).await?;
+        let last = Some(store::last_analyzed(db).await?);
         sender.send_if_modified(|known| std::mem::replace(known, last) != last);
         if let Ok(notified) = tokio::time::timeout(POLL, listener.recv()).await {
             notified?;

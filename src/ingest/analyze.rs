@@ -17,7 +17,7 @@ use crate::sentiment::store::label_number;
 use crate::telemetry;
 
 /// Candidates that an article is compared with at most.
-const MAX_CANDIDATES: i64 = 10;
+const MAX_CANDIDATES: i64 = 50;
 /// Characters of an article that its embedding is made of: more than the model reads.
 const EMBEDDED_CHARS: usize = 4_000;
 

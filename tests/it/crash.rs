@@ -82,7 +82,6 @@ async fn a_killed_ingest_loses_and_doubles_nothing() {
     let start = Instant::now();
     run_ok(ingest).await;
     let usual = start.elapsed().as_millis();
-    eprintln!("usual {usual} ms");
 
     let size = Arc::new(AtomicU64::new(0));
     let (hub, feeds, feed_ids) = hub(Arc::clone(&size)).await;

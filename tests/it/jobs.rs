@@ -28,8 +28,8 @@ impl Worker {
         let stopping = CancellationToken::new();
         // The model has no part in this, and takes its time.
         let ingest = Ingest { embedder: None, ..hub.ingest.clone() };
-        let worker = jobs::worker(ingest, 2, stopping.clone()).await.unwrap();
-        let task = tokio::spawn(async move { worker.run().await.unwrap() });
+        let work = jobs::work(ingest, 2, stopping.clone());
+        let task = tokio::spawn(async move { work.await.unwrap() });
         Self { stopping, task }
     }
 
@@ -49,7 +49,7 @@ async fn count(db: &PgPool, sql: &'static str) -> i64 {
 }
 
 const QUEUED: &str = "SELECT count(*) FROM graphile_worker.jobs
-    WHERE task_identifier IN ('ingest_feed', 'analyze_articles')";
+    WHERE task_identifier IN ('ingest_feed', 'analyze_articles') AND attempts < max_attempts";
 
 async fn drained(db: &PgPool) {
     wait_for("an empty queue", async || count(db, QUEUED).await == 0).await;
@@ -277,4 +277,25 @@ async fn a_worker_that_stops_finishes_the_job_at_hand() {
         count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE task_identifier = 'ingest_feed'")
             .await;
     assert_eq!(left, 0, "done, and known to be done");
+}
+
+#[tokio::test]
+async fn a_schedule_fires_and_brings_what_is_due() {
+    let hub = Hub::empty().await;
+    let _feeds = outlets(&hub, 1).await;
+    // As the crontab puts it in the queue: without a payload.
+    sqlx::query("SELECT graphile_worker.add_job('enqueue_due_feeds')").execute(&hub.db).await.unwrap();
+    sqlx::query("SELECT graphile_worker.add_job('analyze_left_over')").execute(&hub.db).await.unwrap();
+    sqlx::query("SELECT graphile_worker.add_job('rebuild_aggregates')").execute(&hub.db).await.unwrap();
+    let worker = Worker::start(&hub).await;
+    wait_for("the due feed's articles", async || {
+        count(&hub.db, "SELECT count(*) FROM articles WHERE analyze_time IS NOT NULL").await == 3
+    })
+    .await;
+    drained(&hub.db).await;
+    worker.stop().await;
+    assert_eq!(
+        count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE last_error IS NOT NULL").await,
+        0
+    );
 }
