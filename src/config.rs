@@ -183,6 +183,7 @@ impl Serialize for Secret {
 }
 
 #[cfg(test)]
+#[allow(clippy::result_large_err, reason = "the error is figment's own")]
 mod tests {
     use super::*;
 

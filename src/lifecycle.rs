@@ -131,6 +131,8 @@ pub async fn run(
     database: Option<Database>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
+    // First of all, so that no signal ends the process without a drain.
+    let stop_signal = stop_signal()?;
     let clock = Clock::system();
     let stopping = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
@@ -139,6 +141,8 @@ pub async fn run(
     let rest = if roles.edge { Some(listen(config.edge_addr, "EUHUB_EDGE_ADDR").await?) } else { None };
     let plan = Arc::new(Plan::compile(DESCRIPTOR_SET)?);
     let (mut reporter, health) = tonic_health::server::health_reporter();
+    // Until the first probe has seen the database.
+    reporter.set_service_status("", ServingStatus::NotServing).await;
 
     let mut upstream = None;
     if let Some(database) = &database {
@@ -186,7 +190,7 @@ pub async fn run(
     ready();
     telemetry::lifecycle("started", &"");
     let failed = tokio::select! {
-        signal = stop_signal() => { telemetry::lifecycle("stopping", &signal?); None }
+        signal = stop_signal => { telemetry::lifecycle("stopping", &signal); None }
         ended = tasks.join_next() => ended,
     };
     for service in server::SERVICES {
@@ -226,12 +230,15 @@ async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     result
 }
 
-async fn stop_signal() -> anyhow::Result<&'static str> {
+/// Listens from now on; the future ends with the first signal to stop.
+fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     })
 }
 

@@ -1,9 +1,9 @@
 //! What needs a key: who may call what, and what the audit log keeps of it.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use euhub::admin::store::{insert_api_key, revoke_api_key};
 use euhub::auth::generate_key;
-use euhub::clock::system_rng;
+use euhub::clock::{Clock, system_rng};
 use euhub::proto::keyword_service_client::KeywordServiceClient;
 use euhub::proto::source_service_client::SourceServiceClient;
 use euhub::proto::{DeleteKeywordRequest, ListKeywordsRequest, ListSourcesRequest};
@@ -18,7 +18,7 @@ use crate::hub::{Answer, Hub, send};
 async fn key(hub: &Hub, scopes: &[&str], hours: Option<i64>) -> (i64, String) {
     let (key, hash) = generate_key(&mut system_rng());
     let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    let now = Utc::now();
+    let now = Clock::system().now();
     let expires = hours.map(|hours| now + TimeDelta::hours(hours));
     let id = insert_api_key(&hub.db, "test", &hash, &scopes, now, expires).await.unwrap();
     (id, key)
@@ -59,7 +59,7 @@ async fn admin_calls_need_a_key_with_the_scope_admin() {
     let (_, reader) = key(&hub, &["read", "suggest", "backup"], None).await;
     let (_, expired) = key(&hub, &["admin"], Some(-1)).await;
     let (revoked_id, revoked) = key(&hub, &["admin"], None).await;
-    assert!(revoke_api_key(&hub.db, revoked_id, Utc::now()).await.unwrap());
+    assert!(revoke_api_key(&hub.db, revoked_id, Clock::system().now()).await.unwrap());
     let (_, current) = key(&hub, &["admin"], Some(1)).await;
     let unknown = generate_key(&mut system_rng()).0;
     let almost = format!("{}x", hub.admin_key);

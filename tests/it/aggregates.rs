@@ -1,6 +1,6 @@
 //! The aggregates behind every shown number: kept with each change, they equal those made anew.
 
-use chrono::Utc;
+use euhub::clock::Clock;
 use euhub::jobs;
 use euhub::seed::analyze_stored;
 use rand::rngs::StdRng;
@@ -61,7 +61,7 @@ fn some_feed(rng: &mut StdRng, round: u32) -> String {
         "The council will meet on Tuesday to decide about the number of the buses that run at night.",
         "Die Regierung hat am Montag über die Ernte und die Preise beraten, und die Bauern warten auf Hilfe.",
     ];
-    let now = Utc::now();
+    let now = Clock::system().now();
     let items: String = (0..rng.random_range(2..6))
         .map(|item| {
             let (a, b) = (rng.random_range(0..4), rng.random_range(0..5));

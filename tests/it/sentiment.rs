@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{Days, NaiveDate, Utc};
+use chrono::{Days, NaiveDate};
+use euhub::clock::Clock;
 use euhub::sentiment::vader::Vader;
 use serde_json::{Value, json};
 use sqlx::FromRow;
@@ -133,7 +134,7 @@ async fn days_bound_the_overall_numbers() {
     let articles = articles_of(&hub, "energy").await;
     for days in [1, 7, 30, 365] {
         let tone = hub.get(&format!("/api/v1/keywords/energy/sentiment?days={days}")).await.ok();
-        let first = Utc::now().date_naive() - Days::new(days - 1);
+        let first = Clock::system().now().date_naive() - Days::new(days - 1);
         let within: Vec<Linked> = articles.iter().filter(|article| article.day >= first).cloned().collect();
         check(&tone["overall"], &within, &format!("{days} days"));
     }
@@ -191,7 +192,7 @@ async fn a_timeline_has_a_point_a_day_and_marks_gaps() {
             let dates: Vec<NaiveDate> =
                 points.iter().map(|point| point["date"].as_str().unwrap().parse().unwrap()).collect();
             assert!(dates.windows(2).all(|pair| pair[0] + Days::new(1) == pair[1]), "{what}: none left out");
-            let age = Utc::now().date_naive() - *dates.last().unwrap();
+            let age = Clock::system().now().date_naive() - *dates.last().unwrap();
             assert!((0..=1).contains(&age.num_days()), "{what}: up to today");
 
             let within: Vec<Linked> =
