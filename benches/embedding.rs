@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use euhub::search::embedding::Embedder;
@@ -13,8 +13,9 @@ const SENTENCE: &str = "The council of the port town met again, heard the harbou
                         the vote on the ferry tariff because nine of its members were away. ";
 
 fn embedding(criterion: &mut Criterion) {
+    let data = std::env::var_os("EUHUB_DATA_DIR").unwrap_or_else(|| ".euhub".into());
     let folder = std::env::var_os("EUHUB_MODEL_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.euhub/model/all-MiniLM-L6-v2")),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join(data).join("model/all-MiniLM-L6-v2"),
         PathBuf::from,
     );
     let embedder =

@@ -13,8 +13,13 @@ fn root() -> &'static Path {
 }
 
 pub fn model_dir() -> PathBuf {
-    let dir = std::env::var_os("EUHUB_MODEL_DIR")
-        .map_or_else(|| root().join(".euhub/model/all-MiniLM-L6-v2"), PathBuf::from);
+    let dir = std::env::var_os("EUHUB_MODEL_DIR").map_or_else(
+        || {
+            let data = std::env::var_os("EUHUB_DATA_DIR").unwrap_or_else(|| ".euhub".into());
+            root().join(data).join("model/all-MiniLM-L6-v2")
+        },
+        PathBuf::from,
+    );
     assert!(
         dir.is_dir(),
         "no embedding model in {}: run `make test`, or `scripts/model` alone",
