@@ -10,3 +10,4 @@ pub mod plan;
 mod protect;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod upstream;

@@ -25,12 +25,14 @@ use super::{
     negotiate::{self, StreamForm},
     request::{self, Upload},
     route::Route,
+    spelling::Spelling,
     stream,
     wire::HttpBody,
 };
 use crate::{codec, protect::Client};
 
 const OCTET_STREAM: &str = "application/octet-stream";
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Answers a matched request; whatever goes wrong becomes a JSON error.
 pub(crate) async fn answer(edge: Arc<Edge>, request: Request<Body>) -> Response {
@@ -81,7 +83,13 @@ async fn transcode(edge: Arc<Edge>, request: Request<Body>) -> Result<Response, 
         (true, None) => (None, None),
     };
     let too_large = upload.too_large.clone();
-    let call = Call { edge: &edge, route, parts: &parts, timeout };
+    let spelling = Spelling {
+        plan: &edge.plan,
+        input: route.input,
+        query: parts.uri.query().unwrap_or_default(),
+        json: upload.json.clone(),
+    };
+    let call = Call { edge: &edge, route, parts: &parts, timeout, spelling };
     let exchange = async {
         let (headers, frames) = call.open(upload).await?;
         match form {
@@ -102,6 +110,7 @@ struct Call<'a> {
     route: &'a Route,
     parts: &'a http::request::Parts,
     timeout: Option<Duration>,
+    spelling: Spelling<'a>,
 }
 
 impl Call<'_> {
@@ -111,7 +120,7 @@ impl Call<'_> {
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.route.grpc_path.clone().into();
-        *request.headers_mut() = self.metadata();
+        *request.headers_mut() = metadata(self.edge, self.parts, self.timeout);
         let response = self
             .edge
             .upstream
@@ -131,34 +140,9 @@ impl Call<'_> {
         if let Some(status) =
             Status::from_header_map(&head.headers).filter(|status| status.code() != Code::Ok)
         {
-            return Err(self.edge.failure(&status));
+            return Err(self.failure(&status));
         }
         Ok((head.headers, Frames::new(body, self.edge.config.max_message_bytes)))
-    }
-
-    fn metadata(&self) -> HeaderMap {
-        let given = &self.parts.headers;
-        let mut metadata = HeaderMap::with_capacity(12);
-        for name in &self.edge.config.request_metadata {
-            if let Some(value) = given.get(name) {
-                metadata.insert(name, value.clone());
-            }
-        }
-        if let Some(agent) = given.get(USER_AGENT) {
-            metadata.insert(HeaderName::from_static("x-user-agent"), agent.clone());
-        }
-        if let Some(client) = self.parts.extensions.get::<Client>() {
-            metadata.insert(HeaderName::from_static("x-request-id"), client.request_id.clone());
-            if let Ok(address) = HeaderValue::from_str(&client.address.to_string()) {
-                metadata.insert(HeaderName::from_static("x-forwarded-for"), address);
-            }
-        }
-        if let Some(timeout) = self.timeout {
-            metadata.insert(HeaderName::from_static("grpc-timeout"), grpc_timeout(timeout));
-        }
-        metadata.insert(TE, HeaderValue::from_static("trailers"));
-        metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        metadata
     }
 
     /// The one message of a unary answer, once its status is known to be OK.
@@ -166,19 +150,14 @@ impl Call<'_> {
         let broken = |broken| self.edge.broken(broken);
         let message = frames.next().await.map_err(broken)?;
         let more = message.is_some() && frames.next().await.map_err(broken)?.is_some();
-        self.edge.finished(&headers, &frames)?;
+        self.finished(&headers, &frames)?;
         let Some(message) = message.filter(|_| !more) else {
             tracing::warn!(path = %self.route.grpc_path, "upstream sent no message, or several, for a unary call");
             return Err(Failure::bad_gateway());
         };
         if self.route.raw_output {
             let body = HttpBody::decode(message).map_err(|_| Failure::bad_gateway())?;
-            return Ok(self.finish(
-                &headers,
-                &content_type(&body),
-                Body::from(body.data.clone()),
-                Some(&body.data),
-            ));
+            return Ok(self.whole(&headers, &content_type(&body), body.data.clone()).await);
         }
         let mut json = Vec::with_capacity(message.len() * 2);
         let plan = &self.edge.plan;
@@ -190,8 +169,22 @@ impl Call<'_> {
             tracing::error!(%error, path = %self.route.grpc_path, "upstream's message has no JSON form");
             Failure::bad_gateway()
         })?;
-        let json = Bytes::from(json);
-        Ok(self.finish(&headers, negotiate::JSON, Body::from(json.clone()), Some(&json)))
+        Ok(self.whole(&headers, negotiate::JSON, json.into()).await)
+    }
+
+    /// A good answer whose body is at hand: named by an ETag, 304 when the client has it, compressed from what is kept.
+    async fn whole(&self, metadata: &HeaderMap, media: &str, body: Bytes) -> Response {
+        let given = &self.parts.headers;
+        let response = self.finish(metadata, media, Body::from(body.clone()));
+        if !self.is_safe() {
+            return response;
+        }
+        let response = cache::revalidate(given, &body, response);
+        let compressible = media == negotiate::JSON || media.starts_with("text/");
+        if response.status() != StatusCode::OK || self.is_private() || !compressible {
+            return response;
+        }
+        self.edge.compressed.apply(given, &body, response).await
     }
 
     /// A server stream of messages as NDJSON or SSE.
@@ -209,8 +202,8 @@ impl Call<'_> {
             StreamForm::Sse => negotiate::SSE,
         };
         let body = stream::messages(edge.clone(), route, form, headers.clone(), frames, end);
-        let mut response = self.finish(&headers, media, body, None);
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = self.finish(&headers, media, body);
+        response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
         // Tells nginx not to hold events back.
         response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
         response
@@ -225,42 +218,77 @@ impl Call<'_> {
         end: Option<Instant>,
     ) -> Result<Response, Failure> {
         let Some(first) = frames.next().await.map_err(|broken| self.edge.broken(broken))? else {
-            self.edge.finished(&headers, &frames)?;
-            return Ok(self.finish(&headers, OCTET_STREAM, Body::empty(), None));
+            self.finished(&headers, &frames)?;
+            return Ok(self.finish(&headers, OCTET_STREAM, Body::empty()));
         };
         let first = HttpBody::decode(first).map_err(|_| Failure::bad_gateway())?;
         let media = content_type(&first).into_owned();
         let body = stream::raw(edge.clone(), headers.clone(), first.data, frames, end);
-        Ok(self.finish(&headers, &media, body, None))
+        Ok(self.finish(&headers, &media, body))
     }
 
-    /// Head and cache rules of a good answer; `bytes` when the whole body is at hand, to be named by an ETag.
-    fn finish(&self, metadata: &HeaderMap, media: &str, body: Body, bytes: Option<&Bytes>) -> Response {
-        let config = &self.edge.config;
+    /// Head and cache rules of a good answer.
+    fn finish(&self, metadata: &HeaderMap, media: &str, body: Body) -> Response {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
-        for name in &config.response_metadata {
+        for name in &self.edge.config.response_metadata {
             if let Some(value) = metadata.get(name) {
                 headers.insert(name, value.clone());
             }
         }
         let media = HeaderValue::from_str(media).unwrap_or(HeaderValue::from_static(OCTET_STREAM));
         headers.insert(CONTENT_TYPE, media);
-        let safe = matches!(self.parts.method, Method::GET | Method::HEAD);
-        let path = self.parts.uri.path();
-        let private = !safe
+        let shared = if self.is_private() { NO_STORE } else { self.route.cache_control.clone() };
+        headers.insert(CACHE_CONTROL, shared);
+        response
+    }
+
+    fn is_safe(&self) -> bool {
+        matches!(self.parts.method, Method::GET | Method::HEAD)
+    }
+
+    /// Whether the answer is for this caller alone.
+    fn is_private(&self) -> bool {
+        !self.is_safe()
             || self.parts.headers.contains_key(AUTHORIZATION)
-            || config.no_store_prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
-        if private {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        } else {
-            headers.insert(CACHE_CONTROL, self.edge.cache_control.clone());
-        }
-        match bytes {
-            Some(bytes) if safe => cache::revalidate(&self.parts.headers, bytes, response),
-            _ => response,
+            || self.route.cache_control == NO_STORE
+    }
+
+    /// The error for a gRPC status, its fields named as the caller did.
+    fn failure(&self, status: &Status) -> Failure {
+        self.edge.details.failure(&self.edge.plan, status, Some(&self.spelling))
+    }
+
+    /// Whether the status behind the last message is OK.
+    fn finished(&self, headers: &HeaderMap, frames: &Frames) -> Result<(), Failure> {
+        self.edge.final_status(headers, frames)?.map_or(Ok(()), |status| Err(self.failure(&status)))
+    }
+}
+
+/// What the upstream is told beside the message: the caller's headers by the allow-list, and the edge's own.
+pub(crate) fn metadata(edge: &Edge, parts: &http::request::Parts, timeout: Option<Duration>) -> HeaderMap {
+    let given = &parts.headers;
+    let mut metadata = HeaderMap::with_capacity(12);
+    for name in &edge.config.request_metadata {
+        if let Some(value) = given.get(name) {
+            metadata.insert(name, value.clone());
         }
     }
+    if let Some(agent) = given.get(USER_AGENT) {
+        metadata.insert(HeaderName::from_static("x-user-agent"), agent.clone());
+    }
+    if let Some(client) = parts.extensions.get::<Client>() {
+        metadata.insert(HeaderName::from_static("x-request-id"), client.request_id.clone());
+        if let Ok(address) = HeaderValue::from_str(&client.address.to_string()) {
+            metadata.insert(HeaderName::from_static("x-forwarded-for"), address);
+        }
+    }
+    if let Some(timeout) = timeout {
+        metadata.insert(HeaderName::from_static("grpc-timeout"), grpc_timeout(timeout));
+    }
+    metadata.insert(TE, HeaderValue::from_static("trailers"));
+    metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    metadata
 }
 
 fn content_type(body: &HttpBody) -> std::borrow::Cow<'_, str> {
@@ -279,11 +307,6 @@ fn grpc_timeout(timeout: Duration) -> HeaderValue {
 }
 
 impl Edge {
-    /// The error for a gRPC status.
-    pub(crate) fn failure(&self, status: &Status) -> Failure {
-        self.details.failure(&self.plan, status)
-    }
-
     /// The error for an upstream that did not answer at all, or refused through a layer of its own.
     pub(crate) fn unreachable(&self, error: &(dyn Error + 'static)) -> Failure {
         let mut cause = Some(error);
@@ -291,7 +314,7 @@ impl Edge {
             // A status with a cause wraps a library's error, whose text is not for clients.
             if let Some(status) = current.downcast_ref::<Status>().filter(|status| status.source().is_none())
             {
-                return self.failure(status);
+                return self.details.failure(&self.plan, status, None);
             }
             cause = current.source();
         }
@@ -313,18 +336,23 @@ impl Edge {
         }
     }
 
-    /// Whether the status behind the last message is OK.
-    pub(crate) fn finished(&self, headers: &HeaderMap, frames: &Frames) -> Result<(), Failure> {
+    /// The status behind the last message, unless it is OK.
+    fn final_status(&self, headers: &HeaderMap, frames: &Frames) -> Result<Option<Status>, Failure> {
         let status =
             frames.trailers().and_then(Status::from_header_map).or_else(|| Status::from_header_map(headers));
         match status {
-            Some(status) if status.code() == Code::Ok => Ok(()),
-            Some(status) => Err(self.failure(&status)),
+            Some(status) => Ok(Some(status).filter(|status| status.code() != Code::Ok)),
             None => {
                 tracing::warn!("upstream ended without a status");
                 Err(Failure::bad_gateway())
             }
         }
+    }
+
+    /// Whether a stream has ended well.
+    pub(crate) fn finished(&self, headers: &HeaderMap, frames: &Frames) -> Result<(), Failure> {
+        let failed = self.final_status(headers, frames)?;
+        failed.map_or(Ok(()), |status| Err(self.details.failure(&self.plan, &status, None)))
     }
 }
 

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
+use crate::protect::SharedLimiter;
+
 /// Makes the id of a request that brought none of its own.
 pub type RequestIds = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -29,16 +31,20 @@ pub struct EdgeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Rate limit of the routes that no class claims.
     pub rate_limit: RateLimit,
-    /// Classes of routes with a limit of their own; the first that matches claims a route.
-    pub rate_classes: Vec<RateClass>,
+    /// Classes of routes with rules of their own; the first that matches claims a route.
+    pub route_classes: Vec<RouteClass>,
+    /// Routes without a rate limit, as [`RouteClass::routes`] names them. The edge's own routes go by their path.
+    pub rate_exempt: Vec<String>,
     /// Clients that a class keeps count of one by one; beyond that, they share counts by network.
     pub max_clients: usize,
+    /// Counts that hold over several edges; each counts alone when `None`.
+    pub shared_limiter: Option<Arc<dyn SharedLimiter>>,
     /// Whether to send `Strict-Transport-Security`: set it when TLS ends here or in front.
     pub hsts: bool,
-    /// Path prefixes whose answers no cache may keep.
-    pub no_store_prefixes: Vec<String>,
-    /// `Cache-Control` of the other GET answers.
+    /// `Cache-Control` of GET answers whose class has none of its own.
     pub cache_control: String,
+    /// Bytes of compressed answers, and of what they were made from, that are kept for the next client.
+    pub compressed_cache_bytes: u64,
     /// Request headers passed on as metadata, beside what the edge sets itself.
     pub request_metadata: Vec<HeaderName>,
     /// Response metadata passed back as headers.
@@ -65,19 +71,21 @@ impl Default for EdgeConfig {
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit: RateLimit::per_minute(60),
-            rate_classes: vec![
-                RateClass::new("upload", RateLimit::per_minute(10), &["* *:upload"]),
-                RateClass::new("search", RateLimit::per_minute(60), &["GET *search*", "GET *:similar"]),
-                RateClass::new(
+            route_classes: vec![
+                RouteClass::new("upload", RateLimit::per_minute(10), &["* *:upload"]),
+                RouteClass::new("search", RateLimit::per_minute(60), &["GET *search*", "GET *:similar"]),
+                RouteClass::new(
                     "write",
                     RateLimit::per_minute(30),
                     &["POST *", "PUT *", "PATCH *", "DELETE *"],
                 ),
             ],
+            rate_exempt: vec!["GET /health".to_owned()],
             max_clients: 100_000,
+            shared_limiter: None,
             hsts: false,
-            no_store_prefixes: Vec::new(),
             cache_control: "no-cache".to_owned(),
+            compressed_cache_bytes: 8 << 20,
             request_metadata: vec![
                 header::AUTHORIZATION,
                 header::ACCEPT_LANGUAGE,
@@ -107,7 +115,7 @@ impl fmt::Debug for EdgeConfig {
             .field("cors_origins", &self.cors_origins)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("rate_limit", &self.rate_limit)
-            .field("rate_classes", &self.rate_classes)
+            .field("route_classes", &self.route_classes)
             .finish_non_exhaustive()
     }
 }
@@ -131,35 +139,44 @@ impl RateLimit {
     pub const OFF: Self = Self::per_minute(0);
 }
 
-/// Routes that share a rate limit.
+/// Routes that share a rate limit and a `Cache-Control`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RateClass {
+pub struct RouteClass {
     /// Its name, as logs and settings call it.
     pub name: String,
     /// Its limit.
     pub limit: RateLimit,
+    /// `Cache-Control` of its GET answers; [`EdgeConfig::cache_control`] when `None`.
+    pub cache_control: Option<String>,
     /// Its routes: `METHOD PATTERN`, matched against the path template as the service wrote it; `*` stands for any
     /// method, and in the pattern for any text.
     pub routes: Vec<String>,
 }
 
-impl RateClass {
+impl RouteClass {
     /// A class of the routes that match one of `routes`.
     pub fn new(name: &str, limit: RateLimit, routes: &[&str]) -> Self {
         Self {
             name: name.to_owned(),
             limit,
+            cache_control: None,
             routes: routes.iter().map(|route| (*route).to_owned()).collect(),
         }
     }
 
-    /// Whether the class claims a route.
-    pub(crate) fn claims(&self, method: &http::Method, template: &str) -> bool {
-        self.routes.iter().any(|route| {
-            let (verb, pattern) = route.split_once(' ').unwrap_or(("*", route));
-            (verb == "*" || verb == method.as_str()) && glob(pattern, template)
-        })
+    /// The class with a `Cache-Control` of its own.
+    pub fn cache_control(mut self, value: &str) -> Self {
+        self.cache_control = Some(value.to_owned());
+        self
     }
+}
+
+/// Whether one of `routes` (`METHOD PATTERN`) names this one.
+pub(crate) fn names_route(routes: &[String], method: &http::Method, template: &str) -> bool {
+    routes.iter().any(|route| {
+        let (verb, pattern) = route.split_once(' ').unwrap_or(("*", route));
+        (verb == "*" || verb == method.as_str()) && glob(pattern, template)
+    })
 }
 
 /// Whether `text` is `pattern` with each `*` standing for any text.
@@ -188,14 +205,14 @@ mod tests {
     use http::Method;
 
     #[test]
-    fn classes_claim_routes_by_method_and_pattern() {
-        let class =
-            RateClass::new("search", RateLimit::OFF, &["GET *:search", "GET /v1/search*", "* *:up*d"]);
-        assert!(class.claims(&Method::GET, "/v1/books:search"));
-        assert!(class.claims(&Method::GET, "/v1/search:autocomplete"));
-        assert!(class.claims(&Method::PUT, "/v1/{name=files/**}:upload"));
-        assert!(!class.claims(&Method::POST, "/v1/books:search"));
-        assert!(!class.claims(&Method::GET, "/v1/books:searching"));
+    fn routes_are_named_by_method_and_pattern() {
+        let routes = ["GET *:search", "GET /v1/search*", "* *:up*d"].map(str::to_owned);
+        let names = |method, template| names_route(&routes, &method, template);
+        assert!(names(Method::GET, "/v1/books:search"));
+        assert!(names(Method::GET, "/v1/search:autocomplete"));
+        assert!(names(Method::PUT, "/v1/{name=files/**}:upload"));
+        assert!(!names(Method::POST, "/v1/books:search"));
+        assert!(!names(Method::GET, "/v1/books:searching"));
         assert!(glob("/a", "/a") && !glob("/a", "/ab") && glob("*", "") && !glob("a*a", "a"));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tonic::Status;
 use tonic_types::pb;
 
-use super::failure::Failure;
+use super::{failure::Failure, spelling::Spelling};
 use crate::{codec, plan::Plan};
 
 /// More details than any service sends; the rest is dropped.
@@ -24,21 +24,40 @@ impl Details {
     }
 
     /// The error for a gRPC status. Details of unknown types are dropped, and so is `DebugInfo`, which is not for clients.
-    pub fn failure(&self, plan: &Plan, status: &Status) -> Failure {
-        let carried = pb::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
+    /// Fields at fault are named as the caller spelt them, in the message too where it says `field: description`.
+    pub fn failure(&self, plan: &Plan, status: &Status, spelling: Option<&Spelling<'_>>) -> Failure {
+        let mut message = status.message().to_owned();
+        let mut carried =
+            pb::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
         let retry_after = carried
             .iter()
             .filter(|detail| name(detail) == "google.rpc.RetryInfo")
             .find_map(|detail| pb::RetryInfo::decode(detail.value.as_slice()).ok()?.retry_delay)
             .map(|delay| delay.seconds.max(0).unsigned_abs() + u64::from(delay.nanos > 0));
+        if let Some(spelling) = spelling {
+            for detail in carried.iter_mut().filter(|detail| name(detail) == "google.rpc.BadRequest") {
+                respell(detail, spelling, &mut message);
+            }
+        }
         let details = carried
             .iter()
             .take(MAX_DETAILS)
             .filter(|detail| name(detail) != "google.rpc.DebugInfo")
             .filter_map(|detail| to_json(&self.standard, detail).or_else(|| to_json(plan, detail)))
             .collect();
-        Failure::upstream(status.code(), status.message().to_owned(), details, retry_after)
+        Failure::upstream(status.code(), message, details, retry_after)
     }
+}
+
+fn respell(detail: &mut Any, spelling: &Spelling<'_>, message: &mut String) {
+    let Ok(mut bad) = pb::BadRequest::decode(detail.value.as_slice()) else { return };
+    for violation in &mut bad.field_violations {
+        let spelt = spelling.path(&violation.field);
+        let sentence = |field: &str| format!("{field}: {}", violation.description);
+        *message = message.replacen(&sentence(&violation.field), &sentence(&spelt), 1);
+        violation.field = spelt;
+    }
+    detail.value = bad.encode_to_vec();
 }
 
 fn name(detail: &Any) -> &str {

@@ -6,7 +6,7 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Value, json};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::status;
 
@@ -162,6 +162,8 @@ impl Failure {
     pub fn into_response(self, domain: &str) -> Response {
         let mut response = Response::new(Body::from(self.json(domain)));
         *response.status_mut() = self.status;
+        // For a client that speaks gRPC-Web.
+        response.extensions_mut().insert(Status::new(self.code, self.message));
         let headers = response.headers_mut();
         headers.extend(self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -3,22 +3,26 @@
 
 mod cache;
 mod call;
+mod compress;
 mod config;
 mod details;
 mod failure;
 mod fixed;
 mod frame;
+mod grpc_web;
 pub mod matcher;
 mod negotiate;
 mod observe;
 mod request;
 mod route;
+mod spelling;
 mod status;
 mod stream;
 pub mod template;
 mod wire;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
@@ -27,14 +31,16 @@ use std::{
 use axum::{Router, body::Body, middleware, response::Response, routing::get};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request};
+use http::{Method, Request};
 use tower_http::compression::{
     CompressionLayer, Predicate,
     predicate::{DefaultPredicate, NotForContentType},
 };
 
-pub use config::{EdgeConfig, RateClass, RateLimit, RequestIds};
+pub use config::{EdgeConfig, RateLimit, RequestIds, RouteClass};
 pub(crate) use failure::Failure;
+
+pub use crate::protect::{SharedLimiter, Take};
 
 use crate::{
     openapi,
@@ -90,9 +96,11 @@ pub(crate) struct Edge {
     plan: Arc<Plan>,
     upstream: Upstream,
     config: EdgeConfig,
-    cache_control: HeaderValue,
     routes: Vec<route::Route>,
     matcher: matcher::Matcher,
+    /// Class of each method's first route by gRPC path.
+    grpc_classes: HashMap<String, usize>,
+    compressed: compress::Compressed,
     details: details::Details,
     openapi: Bytes,
     health: fixed::Health,
@@ -107,8 +115,10 @@ pub(crate) struct Edge {
 /// When a path template or a setting is malformed, a binding does not fit its messages, or two claim the same path.
 pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result<Router, EdgeError> {
     let (routes, matcher) = route::routes(&plan, &config)?;
-    let cache_control = HeaderValue::from_str(&config.cache_control)
-        .map_err(|error| EdgeError::Setting { setting: "cache_control", reason: error.to_string() })?;
+    let grpc_classes = plan.methods().iter().map(|method| {
+        let route = routes.iter().find(|route| route.grpc_path == method.grpc_path);
+        (method.grpc_path.path().to_owned(), route.map_or(config.route_classes.len(), |route| route.class))
+    });
     let cors = protect::cors(&config.cors_origins).map_err(|origin| EdgeError::Setting {
         setting: "cors_origins",
         reason: format!("{origin} is no origin"),
@@ -118,22 +128,21 @@ pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result
         openapi: openapi::document(&plan, &config.api_title, &config.api_version).into(),
         details: details::Details::new()?,
         health: fixed::Health::default(),
+        grpc_classes: grpc_classes.collect(),
+        compressed: compress::Compressed::new(config.compressed_cache_bytes),
         plan,
         upstream,
         config,
-        cache_control,
         routes,
         matcher,
     });
-    let mut router =
-        Router::new().route("/", get(fixed::index)).route("/api/openapi.json", get(fixed::openapi));
-    if let Some(layer) = limits.default_layer() {
-        router = router.layer(layer);
-    }
-    Ok(router
+    Ok(Router::new()
+        .route("/", get(fixed::index))
+        .route("/api/openapi.json", get(fixed::openapi))
         .route("/health", get(fixed::health))
         .method_not_allowed_fallback(fixed::method_not_allowed)
-        .fallback_service(limits.service(Transcode(edge.clone())))
+        .fallback_service(Transcode(edge.clone()))
+        .layer(limits)
         .layer(
             CompressionLayer::new()
                 .compress_when(DefaultPredicate::new().and(NotForContentType::const_new(negotiate::NDJSON))),
@@ -147,12 +156,15 @@ pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result
 #[derive(Clone)]
 pub(crate) struct Transcode(Arc<Edge>);
 
-impl Transcode {
-    /// Class of the route that a request was matched to; that of unmatched ones when there is none.
-    pub(crate) fn class(&self, request: &Request<Body>) -> usize {
-        match request.extensions().get::<matcher::Outcome>() {
-            Some(matcher::Outcome::Found(id, _)) => self.0.routes[*id].class,
-            _ => self.0.config.rate_classes.len(),
+impl Edge {
+    /// Index of the rate limit that holds for a request, the default last; `None` when none does.
+    fn class(&self, method: &Method, path: &str, outcome: &matcher::Outcome) -> Option<usize> {
+        match outcome {
+            matcher::Outcome::Found(id, _) => {
+                Some(self.routes[*id].class).filter(|_| !self.routes[*id].rate_exempt)
+            }
+            _ if config::names_route(&self.config.rate_exempt, method, path) => None,
+            _ => Some(self.grpc_classes.get(path).copied().unwrap_or(self.config.route_classes.len())),
         }
     }
 }
@@ -168,6 +180,12 @@ impl tower::Service<Request<Body>> for Transcode {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let edge = self.0.clone();
-        Box::pin(async move { Ok(call::answer(edge, request).await) })
+        Box::pin(async move {
+            Ok(if grpc_web::spoken(request.headers()) {
+                grpc_web::answer(edge, request).await
+            } else {
+                call::answer(edge, request).await
+            })
+        })
     }
 }

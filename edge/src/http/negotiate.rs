@@ -26,6 +26,58 @@ pub(crate) enum StreamForm {
     Sse,
 }
 
+/// A content coding that the edge writes (RFC 9110, 8.4.1; RFC 7932; RFC 8878), the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Brotli,
+    Zstd,
+    Gzip,
+}
+
+impl Coding {
+    /// Its name in headers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+}
+
+/// The coding that the client likes best; `None` when it likes the plain body as much.
+pub(crate) fn coding(headers: &HeaderMap) -> Option<Coding> {
+    let mut best: Option<(Coding, u16)> = None;
+    let liked = |name: &str| {
+        let mut any = 0;
+        for value in headers.get_all(ACCEPT_ENCODING) {
+            for item in value.to_str().unwrap_or_default().split(',') {
+                let mut parts = item.split(';').map(str::trim);
+                match parts.next().unwrap_or_default() {
+                    coding if coding.eq_ignore_ascii_case(name) => return weight(parts),
+                    "*" => any = weight(parts),
+                    _ => {}
+                }
+            }
+        }
+        any
+    };
+    for coding in [Coding::Brotli, Coding::Zstd, Coding::Gzip] {
+        let liked = liked(coding.name());
+        if liked > best.map_or(0, |(_, most)| most) {
+            best = Some((coding, liked));
+        }
+    }
+    best.map(|(coding, _)| coding)
+}
+
+/// The `q` among the parameters of an item, in thousandths.
+fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u16 {
+    parameters
+        .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+        .map_or(1000, |q| q.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16))
+}
+
 /// How much a media range of `Accept` likes a type: quality in thousandths, then how exactly it names the type.
 fn quality(headers: &HeaderMap, media: &str) -> (u16, u8) {
     let mut best: Option<(u8, u16)> = None;
@@ -43,9 +95,7 @@ fn quality(headers: &HeaderMap, media: &str) -> (u16, u8) {
                 Some(_) if name.eq_ignore_ascii_case(media) => 3,
                 _ => continue,
             };
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
-                .map_or(1000, |q| q.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16));
+            let weight = weight(parts);
             if best.is_none_or(|(exact, _)| exactness > exact) {
                 best = Some((exactness, weight));
             }
@@ -189,6 +239,20 @@ mod tests {
             assert!(accept_json(&accept(bad)).is_err(), "{bad}");
         }
         assert!(accept_json(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn the_coding_is_the_one_that_is_liked_best() {
+        let best =
+            |value| coding(&HeaderMap::from_iter([(ACCEPT_ENCODING, http::HeaderValue::from_static(value))]));
+        assert_eq!(best("gzip, deflate, br, zstd"), Some(Coding::Brotli));
+        assert_eq!(best("gzip, zstd"), Some(Coding::Zstd));
+        assert_eq!(best("br;q=0.5, GZIP;q=0.8"), Some(Coding::Gzip));
+        assert_eq!(best("*"), Some(Coding::Brotli));
+        assert_eq!(best("br;q=0, *;q=0.1"), Some(Coding::Zstd));
+        for none in ["", "identity", "deflate", "gzip;q=0", "gzip;q=x"] {
+            assert_eq!(best(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tonic::Code;
 use super::{
     Edge, FIXED_ROUTES,
     failure::{Failure, allow_header},
+    grpc_web,
     matcher::Outcome,
 };
 use crate::protect::{self, Client};
@@ -37,14 +38,19 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let fixed = FIXED_ROUTES.contains(&path);
     let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let too_long = length > edge.config.max_uri_bytes;
-    let outcome =
-        if fixed || too_long { Outcome::NotFound } else { edge.matcher.find(request.method(), path) };
+    let grpc_web = grpc_web::spoken(request.headers());
+    let outcome = if fixed || too_long || grpc_web {
+        Outcome::NotFound
+    } else {
+        edge.matcher.find(request.method(), path)
+    };
+    let class = edge.class(request.method(), path, &outcome);
     let mut line = AccessLine {
         started: Instant::now(),
         method: request.method().clone(),
         route: match &outcome {
             Outcome::Found(id, _) => edge.routes[*id].binding.template.clone(),
-            _ if fixed => path.to_owned(),
+            _ if fixed || (grpc_web && edge.grpc_classes.contains_key(path)) => path.to_owned(),
             _ => "-".to_owned(),
         },
         request_id: request_id.clone(),
@@ -55,11 +61,14 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let mut response = match early {
         Some(response) => response,
         None => {
-            request.extensions_mut().insert(Client { address, request_id: request_id.clone() });
+            request.extensions_mut().insert(Client { address, request_id: request_id.clone(), class });
             request.extensions_mut().insert(outcome);
             next.run(request).await
         }
     };
+    if grpc_web {
+        response = grpc_web::refusal(response);
+    }
     protect::secure(response.headers_mut(), edge.config.hsts);
     response.headers_mut().insert(REQUEST_ID, request_id);
     line.status = Some(response.status());

@@ -42,6 +42,8 @@ pub(crate) struct Upload {
     pub body: tonic::body::Body,
     /// Set when a streamed body broke its limit on the way, which only the reader of the answer can report.
     pub too_large: Option<Arc<AtomicBool>>,
+    /// The JSON body that the messages were made of.
+    pub json: Bytes,
 }
 
 /// Reads path, query and body of a request into the messages that its route asks for.
@@ -89,7 +91,7 @@ pub(crate) async fn read(
     }
     // What comes last on the wire wins: the path over the body.
     message.extend_from_slice(&fields);
-    Ok(Upload { body: whole(message)?, too_large: None })
+    Ok(Upload { body: whole(message)?, too_large: None, json })
 }
 
 /// The wire bytes of query parameters and path variables.
@@ -184,7 +186,7 @@ async fn collect(headers: &HeaderMap, body: Body, limit: usize, deadline: Instan
     }
 }
 
-fn declared_size(headers: &HeaderMap, limit: usize) -> Result<(), Failure> {
+pub(crate) fn declared_size(headers: &HeaderMap, limit: usize) -> Result<(), Failure> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) { Err(Failure::too_large(limit)) } else { Ok(()) }
 }
@@ -233,7 +235,7 @@ async fn raw(
     if !route.client_streaming {
         let data = collect(&parts.headers, body, limit, deadline).await?;
         let message = raw_message(place, &fields, &content_type, &data);
-        return Ok(Upload { body: whole(message)?, too_large: None });
+        return Ok(Upload { body: whole(message)?, too_large: None, json: Bytes::new() });
     }
     declared_size(&parts.headers, limit)?;
     let too_large = Arc::new(AtomicBool::new(false));
@@ -245,7 +247,8 @@ async fn raw(
         too_large: too_large.clone(),
     };
     let messages = stream::unfold(upload, |mut upload| async { Some((upload.next().await?, upload)) });
-    Ok(Upload { body: tonic::body::Body::new(StreamBody::new(messages)), too_large: Some(too_large) })
+    let body = tonic::body::Body::new(StreamBody::new(messages));
+    Ok(Upload { body, too_large: Some(too_large), json: Bytes::new() })
 }
 
 struct Chunks {

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use http::{Method, uri::PathAndQuery};
+use http::{HeaderValue, Method, uri::PathAndQuery};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::{
     EdgeError,
-    config::EdgeConfig,
+    config::{EdgeConfig, names_route},
     matcher::{Matcher, RouteId},
     template::Template,
 };
@@ -30,8 +30,12 @@ pub(crate) struct Route {
     pub binding: HttpBinding,
     /// Fields that the path and the body set, which the query may not.
     pub bound: Vec<String>,
-    /// Index into the rate classes of the configuration; their number for the default class.
+    /// Index into the classes of the configuration; their number for the default class.
     pub class: usize,
+    /// Whether no rate limit holds.
+    pub rate_exempt: bool,
+    /// `Cache-Control` of a GET answer that is anybody's.
+    pub cache_control: HeaderValue,
     /// Whether the answer is the bytes of a `google.api.HttpBody`.
     pub raw_output: bool,
     /// Where the request body goes as it is, in a `google.api.HttpBody`.
@@ -130,17 +134,20 @@ fn route(
     };
     let resume = ["next_resume_token", "resume_token"].into_iter().find_map(|name| string(&output, name));
     let resume_field = string(&input, "resume_token").filter(|_| method.server_streaming);
+    let names = |routes: &[String]| names_route(routes, &binding.verb, &binding.template);
+    let class = config.route_classes.iter().position(|class| names(&class.routes));
+    let own = class.and_then(|class| config.route_classes[class].cache_control.as_ref());
+    let cache_control = HeaderValue::from_str(own.unwrap_or(&config.cache_control))
+        .map_err(|error| EdgeError::Setting { setting: "cache_control", reason: error.to_string() })?;
     Ok(Route {
         grpc_path: method.grpc_path.clone(),
         input: method.input,
         output: method.output,
         client_streaming: method.client_streaming,
         server_streaming: method.server_streaming,
-        class: config
-            .rate_classes
-            .iter()
-            .position(|class| class.claims(&binding.verb, &binding.template))
-            .unwrap_or(config.rate_classes.len()),
+        class: class.unwrap_or(config.route_classes.len()),
+        rate_exempt: names(&config.rate_exempt),
+        cache_control,
         binding: binding.clone(),
         bound,
         raw_output: output.full_name() == HTTP_BODY,

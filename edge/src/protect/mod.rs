@@ -4,6 +4,7 @@ mod address;
 mod cors;
 mod headers;
 mod rate;
+mod shared;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,7 @@ pub(crate) use address::client_address;
 pub(crate) use cors::cors;
 pub(crate) use headers::secure;
 pub(crate) use rate::Limits;
+pub use shared::{SharedLimiter, Take};
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -21,4 +23,6 @@ pub(crate) struct Client {
     pub address: IpAddr,
     /// Kept from the caller, or made here.
     pub request_id: HeaderValue,
+    /// Index of its class's limit, the default class last; `None` when it has none.
+    pub class: Option<usize>,
 }

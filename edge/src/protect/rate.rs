@@ -11,68 +11,64 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
-use futures_util::future::Either;
+use axum::{body::Body, extract::Request, response::Response};
+use futures_util::future::BoxFuture;
 use governor::middleware::StateInformationMiddleware;
-use http::{HeaderName, Request, StatusCode};
+use http::{HeaderName, StatusCode};
 use tonic::Code;
-use tower::Service;
+use tower::{Layer, Service};
 use tower_governor::{
-    GovernorError, GovernorLayer,
+    GovernorError,
     governor::{Governor, GovernorConfig, GovernorConfigBuilder, SharedRateLimiter},
     key_extractor::KeyExtractor,
 };
 
-use super::Client;
-use crate::http::{EdgeConfig, Failure, RateLimit, Transcode};
+use super::{
+    Client,
+    shared::{Remaining, Shared, SharedLimiter},
+};
+use crate::http::{EdgeConfig, Failure, RateLimit};
 
 /// Requests between two sweeps of a class: bounds both the work of sweeping and the keys that gather in between.
 const SWEEP_EVERY: u32 = 1024;
 
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const AFTER: HeaderName = HeaderName::from_static("x-ratelimit-after");
+
 type Config = GovernorConfig<Clients, StateInformationMiddleware>;
-type Limiter<S> = Governor<Clients, StateInformationMiddleware, S, Body>;
 
 /// The limits of all classes, the default one last.
+#[derive(Clone)]
 pub(crate) struct Limits {
-    classes: Vec<Option<Arc<Config>>>,
+    classes: Arc<[Class]>,
     domain: Arc<str>,
-    bursts: Vec<u32>,
+    shared: Option<Arc<dyn SharedLimiter>>,
+}
+
+struct Class {
+    name: String,
+    limit: RateLimit,
+    counted: Option<(Clients, Arc<Config>)>,
 }
 
 impl Limits {
     pub(crate) fn new(config: &EdgeConfig) -> Self {
-        let limits: Vec<RateLimit> =
-            config.rate_classes.iter().map(|class| class.limit).chain([config.rate_limit]).collect();
+        let class = |name: &str, limit| Class {
+            name: name.to_owned(),
+            limit,
+            counted: limiter(limit, config.max_clients),
+        };
+        let classes = config.route_classes.iter().map(|known| class(&known.name, known.limit));
         Self {
-            classes: limits.iter().map(|limit| limiter(*limit, config.max_clients)).collect(),
+            classes: classes.chain([class("default", config.rate_limit)]).collect(),
             domain: config.error_domain.as_str().into(),
-            bursts: limits.iter().map(|limit| limit.burst).collect(),
+            shared: config.shared_limiter.clone(),
         }
-    }
-
-    /// The limit of the default class, for routes outside the services; `None` when it is off.
-    pub(crate) fn default_layer(&self) -> Option<GovernorLayer<Clients, StateInformationMiddleware, Body>> {
-        let config = self.classes.last()?.clone()?;
-        let refuse = refusal(self.domain.clone(), *self.bursts.last()?);
-        Some(GovernorLayer::new(config).error_handler(refuse))
-    }
-
-    /// The services' routes, each under the limit of its class.
-    pub(crate) fn service(&self, inner: Transcode) -> Limited {
-        let classes = self
-            .classes
-            .iter()
-            .zip(&self.bursts)
-            .map(|(config, burst)| {
-                let config = config.as_ref()?;
-                Some(Governor::new(inner.clone(), config).error_handler(refusal(self.domain.clone(), *burst)))
-            })
-            .collect();
-        Limited { classes, inner }
     }
 }
 
-fn limiter(limit: RateLimit, max_clients: usize) -> Option<Arc<Config>> {
+fn limiter(limit: RateLimit, max_clients: usize) -> Option<(Clients, Arc<Config>)> {
     let period = Duration::from_secs(60).checked_div(limit.per_minute)?;
     let clients = Clients { count: Arc::new(Count { max_clients, ..Count::default() }) };
     let config = GovernorConfigBuilder::default()
@@ -83,32 +79,45 @@ fn limiter(limit: RateLimit, max_clients: usize) -> Option<Arc<Config>> {
         .finish()?;
     // The extractor sees every request of its class, so it sweeps as it goes.
     clients.count.limiter.get_or_init(|| config.limiter().clone());
-    Some(Arc::new(config))
+    Some((clients, Arc::new(config)))
+}
+
+impl<S: Clone> Layer<S> for Limits {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        let classes = self.classes.iter().map(|class| {
+            let (clients, config) = class.counted.as_ref()?;
+            let shared = Shared {
+                inner: inner.clone(),
+                limiter: self.shared.clone(),
+                class: class.name.as_str().into(),
+                limit: class.limit,
+                clients: clients.clone(),
+                domain: self.domain.clone(),
+            };
+            let (domain, limit) = (self.domain.clone(), class.limit);
+            let refuse = move |error| match error {
+                // Whole seconds, rounded up: a client that waits as told finds the bucket filled.
+                GovernorError::TooManyRequests { wait_time, .. } => refusal(&domain, limit, wait_time + 1),
+                // The key is always found: nothing but an empty bucket leads here.
+                _ => refusal(&domain, limit, 1),
+            };
+            Some(Governor::new(shared, config).error_handler(refuse))
+        });
+        Limited { classes: classes.collect(), inner }
+    }
 }
 
 /// The JSON 429 of a class.
-fn refusal(domain: Arc<str>, burst: u32) -> impl Fn(GovernorError) -> Response + Send + Sync + 'static {
-    move |error| {
-        // The key is always found: nothing but an empty bucket leads here.
-        let GovernorError::TooManyRequests { wait_time, .. } = error else {
-            return Failure::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Internal,
-                "RATE_LIMITER",
-                "internal error",
-            )
-            .into_response(&domain);
-        };
-        // Whole seconds, rounded up: a client that waits as told finds the bucket filled.
-        let seconds = wait_time + 1;
-        let message = format!("too many requests; try again in {seconds} s");
-        Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
-            .retry_after(seconds)
-            .with(HeaderName::from_static("x-ratelimit-limit"), burst.into())
-            .with(HeaderName::from_static("x-ratelimit-remaining"), 0.into())
-            .with(HeaderName::from_static("x-ratelimit-after"), seconds.into())
-            .into_response(&domain)
-    }
+pub(super) fn refusal(domain: &str, limit: RateLimit, seconds: u64) -> Response {
+    let message = format!("too many requests; try again in {seconds} s");
+    Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
+        .retry_after(seconds)
+        .with(LIMIT, limit.burst.into())
+        .with(REMAINING, 0.into())
+        .with(AFTER, seconds.into())
+        .into_response(domain)
 }
 
 /// Knows clients by address: IPv4 by all of it, IPv6 by its /64, which one customer has at least.
@@ -144,13 +153,20 @@ impl Count {
     }
 }
 
+impl Clients {
+    /// The key that a request is counted under.
+    pub(super) fn key<T>(&self, request: &http::Request<T>) -> u128 {
+        let crowded = self.count.crowded.load(Ordering::Relaxed);
+        request.extensions().get::<Client>().map_or(0, |client| key(client.address, crowded))
+    }
+}
+
 impl KeyExtractor for Clients {
     type Key = u128;
 
-    fn extract<T>(&self, request: &Request<T>) -> Result<u128, GovernorError> {
+    fn extract<T>(&self, request: &http::Request<T>) -> Result<u128, GovernorError> {
         self.count.sweep();
-        let crowded = self.count.crowded.load(Ordering::Relaxed);
-        Ok(request.extensions().get::<Client>().map_or(0, |client| key(client.address, crowded)))
+        Ok(self.key(request))
     }
 }
 
@@ -165,30 +181,46 @@ fn key(address: IpAddr, crowded: bool) -> u128 {
     }
 }
 
-/// The services' routes under their limits.
+type Limiter<S> = Governor<Clients, StateInformationMiddleware, Shared<S>, Body>;
+
+/// A service under the limit of each request's class.
 #[derive(Clone)]
-pub(crate) struct Limited {
-    classes: Arc<[Option<Limiter<Transcode>>]>,
-    inner: Transcode,
+pub(crate) struct Limited<S> {
+    classes: Arc<[Option<Limiter<S>>]>,
+    inner: S,
 }
 
-impl Service<Request<Body>> for Limited {
+impl<S> Service<Request> for Limited<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+{
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<
-        <Limiter<Transcode> as Service<Request<Body>>>::Future,
-        <Transcode as Service<Request<Body>>>::Future,
-    >;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Neither the limiter nor what it wraps ever waits here.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match &self.classes[self.inner.class(&request)] {
-            Some(limiter) => Either::Left(limiter.clone().call(request)),
-            None => Either::Right(self.inner.call(request)),
+    fn call(&mut self, request: Request) -> Self::Future {
+        let class = request.extensions().get::<Client>().and_then(|client| client.class);
+        match class.and_then(|class| self.classes[class].as_ref()) {
+            None => Box::pin(self.inner.call(request)),
+            Some(limiter) => {
+                let answer = limiter.clone().call(request);
+                Box::pin(async move {
+                    let mut response = answer.await?;
+                    // What all edges have counted together is less than what this one has.
+                    if let Some(Remaining(remaining)) = response.extensions_mut().remove() {
+                        response.headers_mut().insert(REMAINING, remaining.into());
+                    }
+                    Ok(response)
+                })
+            }
         }
     }
 }
@@ -210,17 +242,15 @@ mod tests {
 
     #[test]
     fn many_addresses_cost_bounded_memory() {
-        let config = limiter(RateLimit::per_minute(60), 2000).unwrap();
-        let extractor = Clients { count: Arc::new(Count { max_clients: 2000, ..Count::default() }) };
-        extractor.count.limiter.get_or_init(|| config.limiter().clone());
+        let (clients, config) = limiter(RateLimit::per_minute(60), 2000).unwrap();
         for number in 0..200_000_u32 {
-            let mut request = Request::new(());
-            let client = Client {
+            let mut request = http::Request::new(());
+            request.extensions_mut().insert(Client {
                 address: std::net::Ipv4Addr::from_bits(number).into(),
                 request_id: "x".parse().unwrap(),
-            };
-            request.extensions_mut().insert(client);
-            let key = extractor.extract(&request).unwrap();
+                class: None,
+            });
+            let key = clients.extract(&request).unwrap();
             let _ = config.limiter().check_key(&key);
         }
         assert!(config.limiter().len() <= 2000 + 2 * SWEEP_EVERY as usize, "{} keys", config.limiter().len());

@@ -193,3 +193,40 @@ async fn an_upstream_that_is_down_is_503_and_says_nothing_of_itself() {
     assert!(answer.text().contains("google.rpc.RetryInfo"));
     assert!(!answer.text().contains("10.1.2.3"), "{}", answer.text());
 }
+
+#[tokio::test]
+async fn fields_at_fault_are_named_as_the_caller_wrote_them() {
+    for (uri, field, named) in [
+        ("/v1/fail?badField=code", "code", "code"),
+        ("/v1/fail?badField=bad_field", "bad_field", "badField"),
+        ("/v1/fail?bad_field=bad_field", "bad_field", "bad_field"),
+        ("/v1/fail?badField=deep_value.page_count", "deep_value.page_count", "deepValue.pageCount"),
+        (
+            "/v1/fail?badField=deep_value.page_count&deepValue.page_count=1",
+            "deep_value.page_count",
+            "deepValue.page_count",
+        ),
+        (
+            "/v1/fail?badField=deep_value.parent.tags%5B2%5D",
+            "deep_value.parent.tags[2]",
+            "deepValue.parent.tags[2]",
+        ),
+        (
+            "/v1/fail?badField=by_key%5B%22a.b%5D_%5C%22c%22%5D.page_count",
+            r#"by_key["a.b]_\"c"].page_count"#,
+            r#"byKey["a.b]_\"c"].pageCount"#,
+        ),
+        ("/v1/fail?badField=no_field.page_count", "no_field.page_count", "no_field.page_count"),
+        ("/v1/fail?badField=a..%5Bb_c", "a..[b_c", "a..[b_c"),
+    ] {
+        let answer = get(&app(), uri).await;
+        let (_, message, found) = answer.error();
+        assert_eq!((found.as_str(), answer.status), (named, StatusCode::BAD_REQUEST), "{field}");
+        assert_eq!(message, format!("{named}: Must be better."), "{field}");
+    }
+    for (body, named) in [("pageCount", "deepValue.pageCount"), ("page_count", "deepValue.page_count")] {
+        let body = format!("{{\"{body}\": 1}}");
+        let uri = "/v1/fail?badField=deep_value.page_count";
+        assert_eq!(send_json(&app(), Method::POST, uri, &body).await.error().2, named);
+    }
+}

@@ -5,8 +5,10 @@
 mod bodies;
 mod errors;
 mod fixed;
+mod grpc_web;
 mod matching;
 mod protection;
 mod routing;
 mod streams;
 mod support;
+mod upstream;

@@ -1,9 +1,18 @@
 //! Headers, CORS and rate limits.
 
-use std::net::SocketAddr;
+use std::{
+    future::ready,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use euhub_edge::http::{EdgeConfig, RateClass, RateLimit};
+use euhub_edge::http::{EdgeConfig, RateLimit, RouteClass, SharedLimiter, Take};
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 
 use crate::support::*;
@@ -60,10 +69,11 @@ async fn cors_allows_the_listed_origins_only() {
 fn limited() -> Router {
     app_with(EdgeConfig {
         rate_limit: RateLimit::per_minute(2),
-        rate_classes: vec![
-            RateClass::new("search", RateLimit::per_minute(1), &["GET *:search"]),
-            RateClass::new("free", RateLimit::OFF, &["GET /v1/plain/*"]),
+        route_classes: vec![
+            RouteClass::new("search", RateLimit::per_minute(1), &["GET *:search"]),
+            RouteClass::new("free", RateLimit::OFF, &["GET /v1/plain/*"]),
         ],
+        rate_exempt: vec!["GET /health".to_owned(), "GET /v1/download".to_owned()],
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         ..config()
     })
@@ -99,7 +109,7 @@ async fn rate_limits_answer_429_with_retry_after() {
 }
 
 #[tokio::test]
-async fn rate_classes_count_apart_and_health_is_exempt() {
+async fn rate_classes_count_apart_and_exempt_routes_are_not_counted() {
     let app = limited();
     assert_eq!(from(&app, "1.1.1.1:1", "", "/v1/shelves:search").await.status, StatusCode::OK);
     assert_eq!(from(&app, "1.1.1.1:1", "", "/v1/shelves:search").await.status, StatusCode::TOO_MANY_REQUESTS);
@@ -109,7 +119,54 @@ async fn rate_classes_count_apart_and_health_is_exempt() {
     for _ in 0..5 {
         assert_eq!(from(&app, "1.1.1.1:1", "", "/v1/plain/x").await.status, StatusCode::OK);
         assert_eq!(from(&app, "1.1.1.1:1", "", "/health").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(from(&app, "1.1.1.1:1", "", "/v1/download").await.status, StatusCode::OK);
     }
+}
+
+/// A shared count that has `left` tokens for everybody, or is away.
+struct OneBucket {
+    left: AtomicU32,
+    away: AtomicBool,
+}
+
+impl SharedLimiter for OneBucket {
+    fn take<'a>(&'a self, class: &'a str, _: u128, limit: RateLimit) -> BoxFuture<'a, Option<Take>> {
+        assert_eq!((class, limit), ("default", RateLimit::per_minute(5)));
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        let take = match left {
+            0 => Take::Refused { after: Duration::from_millis(6100) },
+            _ => Take::Granted { remaining: left - 1 },
+        };
+        Box::pin(ready(Some(take).filter(|_| !self.away.load(Ordering::Relaxed))))
+    }
+}
+
+#[tokio::test]
+async fn a_shared_limit_holds_over_several_edges_and_the_local_one_without_it() {
+    let bucket = Arc::new(OneBucket { left: AtomicU32::new(3), away: AtomicBool::new(false) });
+    let [first, second] = [(); 2].map(|()| {
+        app_with(EdgeConfig {
+            rate_limit: RateLimit::per_minute(5),
+            shared_limiter: Some(bucket.clone()),
+            ..config()
+        })
+        .0
+    });
+    assert_eq!(get(&first, "/v1/echo").await.header("x-ratelimit-remaining"), "2");
+    assert_eq!(get(&second, "/v1/echo").await.header("x-ratelimit-remaining"), "1");
+    assert_eq!(get(&first, "/v1/echo").await.header("x-ratelimit-remaining"), "0");
+    for app in [&first, &second] {
+        let refused = get(app, "/v1/echo").await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!((refused.header("retry-after"), refused.header("x-ratelimit-remaining")), ("7", "0"));
+    }
+    bucket.away.store(true, Ordering::Relaxed);
+    // Two were granted here and one refused: two of five are left.
+    for left in ["1", "0"] {
+        assert_eq!(get(&first, "/v1/echo").await.header("x-ratelimit-remaining"), left);
+    }
+    assert_eq!(get(&first, "/v1/echo").await.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use euhub_edge::{
-    http::{EdgeConfig, RateLimit, Upstream, router},
+    http::{EdgeConfig, RateLimit, RouteClass, Upstream, router},
     plan::Plan,
 };
 use futures_util::{StreamExt, stream};
@@ -55,10 +55,11 @@ impl Drop for OnDrop {
 pub fn config() -> EdgeConfig {
     EdgeConfig {
         rate_limit: RateLimit::OFF,
-        rate_classes: Vec::new(),
+        route_classes: vec![
+            RouteClass::new("admin", RateLimit::OFF, &["* /v1/admin/*"]).cache_control("no-store"),
+        ],
         max_body_bytes: 1000,
         max_upload_bytes: 5000,
-        no_store_prefixes: vec!["/v1/admin/".to_owned()],
         heartbeat: Duration::from_millis(20),
         error_domain: "test.example".to_owned(),
         ..EdgeConfig::default()
@@ -70,6 +71,17 @@ pub fn app_with(config: EdgeConfig) -> (Router, Arc<Seen>) {
     let shared = seen.clone();
     let service = service_fn(move |request| serve(shared.clone(), request));
     (router(plan(), Upstream::new(service), config).unwrap(), seen)
+}
+
+/// The service itself, as gRPC over HTTP/2.
+pub fn service() -> Router {
+    let seen = Arc::new(Seen::default());
+    let service = service_fn(move |request: Request<Body>| {
+        let request = request.map(tonic::body::Body::new);
+        let answer = serve(seen.clone(), request);
+        async { Ok::<_, std::convert::Infallible>(answer.await.unwrap().map(Body::new)) }
+    });
+    Router::new().fallback_service(service)
 }
 
 pub fn app() -> Router {
@@ -174,9 +186,9 @@ async fn serve(
         "Check" => reply(vec![vec![8, 2]], Status::new(Code::Ok, "")),
         "Fail" => fail(&decode("test.v1.FailRequest", &messages[0])),
         "Watch" => watch(seen, &decode("test.v1.WatchRequest", &messages[0])),
-        "Download" => reply(vec![http_body("text/csv", b"a,b\n")], Status::new(Code::Ok, "")),
+        "Download" => reply(vec![http_body("text/csv", &b"a,b\n"[..])], Status::new(Code::Ok, "")),
         "Export" => reply(
-            vec![http_body("text/csv; charset=utf-8", b"a,b\n"), http_body("", b"1,2\n")],
+            vec![http_body("text/csv; charset=utf-8", &b"a,b\n"[..]), http_body("", &b"1,2\n"[..])],
             Status::new(Code::Ok, ""),
         ),
         "Upload" | "UploadStream" => upload(&messages),
@@ -187,6 +199,12 @@ async fn serve(
 fn fail(request: &DynamicMessage) -> Response<tonic::body::Body> {
     let code = Code::from_i32(request.get_field_by_name("code").unwrap().as_i32().unwrap());
     let mut details = ErrorDetails::new();
+    let field = request.get_field_by_name("bad_field").unwrap().as_str().unwrap().to_owned();
+    if !field.is_empty() {
+        details.add_bad_request_violation(&field, "Must be better.");
+        let message = format!("{field}: Must be better.");
+        return Status::with_error_details(Code::InvalidArgument, message, details).into_http();
+    }
     if request.get_field_by_name("details").unwrap().as_bool().unwrap() {
         details
             .set_error_info(
@@ -265,14 +283,14 @@ fn encode(message: &DynamicMessage) -> Vec<u8> {
     prost_reflect::prost::Message::encode_to_vec(message)
 }
 
-fn http_body(content_type: &str, data: &'static [u8]) -> Vec<u8> {
+pub fn http_body(content_type: &str, data: impl Into<Bytes>) -> Vec<u8> {
     let mut body = message("google.api.HttpBody");
     body.set_field_by_name("content_type", Value::String(content_type.to_owned()));
-    body.set_field_by_name("data", Value::Bytes(Bytes::from_static(data)));
+    body.set_field_by_name("data", Value::Bytes(data.into()));
     encode(&body)
 }
 
-fn framed(message: &[u8]) -> Bytes {
+pub fn framed(message: &[u8]) -> Bytes {
     let mut framed = vec![0];
     framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
     framed.extend_from_slice(message);
@@ -298,7 +316,7 @@ fn reply(messages: Vec<Vec<u8>>, status: Status) -> Response<tonic::body::Body> 
     respond(StreamBody::new(stream::iter(frames)))
 }
 
-fn respond<S>(body: StreamBody<S>) -> Response<tonic::body::Body>
+pub fn respond<S>(body: StreamBody<S>) -> Response<tonic::body::Body>
 where
     S: futures_util::Stream<Item = Result<http_body::Frame<Bytes>, Status>> + Send + 'static,
 {
