@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-use bb8_redis::RedisConnectionManager;
-use bb8_redis::bb8::Pool;
 use bb8_redis::redis::AsyncCommands;
 use bytes::Bytes;
 
-use crate::telemetry;
+use crate::redis::{Connection, Redis};
 
 /// Bytes that the cache in this process holds at most.
 const MEMORY_CAPACITY: u64 = 64 * 1024 * 1024;
 /// How long a value is kept.
 const TIME_TO_LIVE: Duration = Duration::from_secs(3600);
-/// How long Redis may take before the value counts as missing.
-const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A cache of bytes by key. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -22,7 +18,7 @@ pub enum Cache {
     /// In this process.
     Memory(moka::future::Cache<String, Bytes>),
     /// In Redis.
-    Redis(Pool<RedisConnectionManager>),
+    Redis(Redis),
 }
 
 impl Cache {
@@ -39,15 +35,6 @@ impl Cache {
         )
     }
 
-    /// A cache in the Redis of `url`; it need not be up yet.
-    pub fn redis(url: &str) -> Result<Self, String> {
-        let manager =
-            RedisConnectionManager::new(url).map_err(|error| format!("REDIS_URL: {}", error.category()))?;
-        Ok(Self::Redis(
-            Pool::builder().max_size(8).connection_timeout(REDIS_TIMEOUT).build_unchecked(manager),
-        ))
-    }
-
     /// Where values live: `memory` or `redis`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -60,12 +47,10 @@ impl Cache {
     pub async fn get(&self, key: &str) -> Option<Bytes> {
         match self {
             Self::Memory(cache) => cache.get(key).await,
-            Self::Redis(pool) => {
-                let read = async {
-                    let mut connection = pool.get().await.map_err(|error| error.to_string())?;
-                    connection.get::<_, Option<Vec<u8>>>(key).await.map_err(|error| error.to_string())
-                };
-                in_time(read).await.flatten().map(Bytes::from)
+            Self::Redis(redis) => {
+                let read =
+                    async |mut connection: Connection<'_>| connection.get::<_, Option<Vec<u8>>>(key).await;
+                redis.run(read).await.flatten().map(Bytes::from)
             }
         }
     }
@@ -74,30 +59,13 @@ impl Cache {
     pub async fn put(&self, key: String, value: Bytes) {
         match self {
             Self::Memory(cache) => cache.insert(key, value).await,
-            Self::Redis(pool) => {
-                let write = async {
-                    let mut connection = pool.get().await.map_err(|error| error.to_string())?;
-                    connection
-                        .set_ex::<_, _, ()>(key, value.as_ref(), TIME_TO_LIVE.as_secs())
-                        .await
-                        .map_err(|error| error.to_string())
-                };
-                in_time(write).await;
+            Self::Redis(redis) => {
+                let ttl = TIME_TO_LIVE.as_secs();
+                let write =
+                    async |mut connection: Connection<'_>| connection.set_ex(key, value.as_ref(), ttl).await;
+                // A value that cannot be kept is computed again.
+                let _: Option<()> = redis.run(write).await;
             }
-        }
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Option<T> {
-    match tokio::time::timeout(REDIS_TIMEOUT, work).await {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => {
-            telemetry::degraded("cache", &error);
-            None
-        }
-        Err(_) => {
-            telemetry::degraded("cache", &"Redis did not answer in time");
-            None
         }
     }
 }

@@ -49,12 +49,19 @@ pub struct Config {
     /// Proxies whose `X-Forwarded-For` is believed, as networks (`10.0.0.0/8`).
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<String>,
-    /// Requests a client a minute; 0 lifts the limit.
+    /// Requests a client a minute, of those that no limit below is for; 0 lifts the limit.
     pub rate_limit_per_minute: u32,
     /// Searches a client a minute; 0 lifts the limit.
     pub search_rate_limit_per_minute: u32,
     /// Writes a client a minute; 0 lifts the limit.
     pub write_rate_limit_per_minute: u32,
+    /// Uploads a client a minute; 0 lifts the limit.
+    pub upload_rate_limit_per_minute: u32,
+    /// Routes without a limit (`GET /api/v1/status`), in which `*` stands for any text.
+    #[serde(deserialize_with = "list")]
+    pub rate_limit_exempt: Vec<String>,
+    /// The limits hold over all edges, counted in Redis.
+    pub rate_limit_shared: bool,
     /// Log filter, for example `info` or `euhub=debug`.
     pub log: String,
     /// Form of the log lines.
@@ -95,6 +102,9 @@ impl Default for Config {
             rate_limit_per_minute: 60,
             search_rate_limit_per_minute: 60,
             write_rate_limit_per_minute: 60,
+            upload_rate_limit_per_minute: 10,
+            rate_limit_exempt: vec!["GET /health".into(), "GET /metrics".into()],
+            rate_limit_shared: false,
             log: "info,sqlx::postgres::notice=warn,graphile_worker=warn,graphile_worker_migrations=warn"
                 .into(),
             log_format: LogFormat::Auto,

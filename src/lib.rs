@@ -35,6 +35,10 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod page;
 #[cfg(feature = "server")]
+pub mod rate_limit;
+#[cfg(feature = "server")]
+pub mod redis;
+#[cfg(feature = "server")]
 pub mod resource;
 #[cfg(feature = "server")]
 pub mod search;

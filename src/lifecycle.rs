@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use euhub_edge::http::{EdgeConfig, RateClass, RateLimit, Upstream};
+use anyhow::{Context, anyhow, bail};
+use euhub_edge::http::{EdgeConfig, RateLimit, RouteClass, SharedLimiter, Upstream};
 use euhub_edge::plan::Plan;
 use ipnet::IpNet;
 use sqlx::PgPool;
@@ -27,6 +27,8 @@ use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use crate::ingest::Ingest;
 use crate::ingest::fetch::{FetchPolicy, Fetcher};
 use crate::proto::DESCRIPTOR_SET;
+use crate::rate_limit::RedisLimiter;
+use crate::redis::Redis;
 use crate::search::embedding::{Embedder, ModelError};
 use crate::search::service::Search;
 use crate::server::{self, Parts};
@@ -144,6 +146,8 @@ pub async fn run(
     // Until the first probe has seen the database.
     reporter.set_service_status("", ServingStatus::NotServing).await;
 
+    let redis = config.redis_url.as_ref().map(|url| Redis::open(url.expose()));
+    let redis = redis.transpose().map_err(|error| anyhow!(error))?;
     let mut upstream = None;
     if let Some(database) = &database {
         let embedder = embedder(&config.model_dir()).await?;
@@ -152,10 +156,7 @@ pub async fn run(
             tasks.spawn(jobs::work(ingest.clone(), config.worker_concurrency, stopping.clone()));
         }
         if let Some(listener) = grpc {
-            let cache = match &config.redis_url {
-                Some(url) => Cache::redis(url.expose()).map_err(|error| anyhow!(error))?,
-                None => Cache::memory(),
-            };
+            let cache = redis.clone().map_or_else(Cache::memory, Cache::Redis);
             let parts = Parts {
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,
@@ -183,7 +184,7 @@ pub async fn run(
             Some(upstream) => upstream,
             None => server::ending_watches(remote(&config.core_url)?, &plan, stopping.clone()),
         };
-        let router = euhub_edge::http::router(plan, upstream, edge_config(&config)?)?;
+        let router = euhub_edge::http::router(plan, upstream, edge_config(&config, redis.as_ref())?)?;
         tasks.spawn(server::serve_edge(router, listener, stopping.clone()));
     }
 
@@ -283,37 +284,46 @@ async fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<
 
 /// A core in another process; it need not be up yet.
 fn remote(url: &str) -> anyhow::Result<Upstream> {
-    let channel = Endpoint::from_shared(url.to_owned())
+    let endpoint = Endpoint::from_shared(url.to_owned())
         .context("core_url")?
-        .connect_timeout(Duration::from_secs(3))
+        .connect_timeout(Duration::from_secs(1))
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .connect_lazy();
-    Ok(Upstream::new(tower::ServiceExt::<http::Request<tonic::body::Body>>::map_err(
-        channel,
-        tower::BoxError::from,
-    )))
+        .http2_keep_alive_interval(Duration::from_secs(30));
+    Ok(euhub_edge::upstream::connect(endpoint))
 }
 
-fn edge_config(config: &Config) -> anyhow::Result<EdgeConfig> {
+fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeConfig> {
     let limit = RateLimit::per_minute;
+    let shared_limiter: Option<Arc<dyn SharedLimiter>> = match redis {
+        Some(redis) if config.rate_limit_shared => Some(Arc::new(RedisLimiter(redis.clone()))),
+        None if config.rate_limit_shared => bail!("rate_limit_shared needs a Redis: set REDIS_URL"),
+        _ => None,
+    };
     Ok(EdgeConfig {
         cors_origins: config.cors_origins.clone(),
         trusted_proxies: trusted_proxies(config)?,
         rate_limit: limit(config.rate_limit_per_minute),
-        rate_classes: vec![
-            RateClass::new(
+        route_classes: vec![
+            RouteClass::new(
+                "admin",
+                limit(config.rate_limit_per_minute),
+                &["GET */admin/*", "GET *sources*", "GET *backups*"],
+            )
+            .cache_control("no-store"),
+            RouteClass::new("upload", limit(config.upload_rate_limit_per_minute), &["POST *:upload"]),
+            RouteClass::new(
                 "search",
                 limit(config.search_rate_limit_per_minute),
                 &["GET *search*", "GET *:similar"],
             ),
-            RateClass::new(
+            RouteClass::new(
                 "write",
                 limit(config.write_rate_limit_per_minute),
                 &["POST *", "PUT *", "PATCH *", "DELETE *"],
             ),
         ],
-        no_store_prefixes: vec!["/api/v1/admin".into(), "/api/v1/sources".into()],
+        rate_exempt: config.rate_limit_exempt.clone(),
+        shared_limiter,
         error_domain: "euhub".into(),
         api_title: "EU Intelligence Hub".into(),
         api_version: env!("CARGO_PKG_VERSION").into(),

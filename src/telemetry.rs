@@ -59,6 +59,11 @@ pub fn degraded(part: &str, error: &dyn Display) {
     tracing::warn!(part, %error, "degraded");
 }
 
+/// What was degraded works again.
+pub fn recovered(part: &str) {
+    tracing::info!(part, "recovered");
+}
+
 /// A step of starting and stopping.
 pub fn lifecycle(step: &str, detail: &dyn Display) {
     tracing::info!(%detail, "{step}");

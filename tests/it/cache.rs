@@ -3,9 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use bb8_redis::redis::cmd;
 use bytes::Bytes;
 use euhub::articles::filter::Filter;
 use euhub::cache::Cache;
+use euhub::redis::{Connection, Redis};
 use euhub::search::service::Search;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -19,24 +21,24 @@ use crate::program::{free_address, wait_for};
 /// How long a call may take when Redis is away: the cache's own limit is a tenth of a second.
 const BOUND: Duration = Duration::from_secs(2);
 
-struct Redis {
+pub struct RedisServer {
     folder: TempDir,
     address: std::net::SocketAddr,
     child: Option<Child>,
 }
 
-impl Redis {
-    async fn start() -> Self {
+impl RedisServer {
+    pub async fn start() -> Self {
         let mut redis = Self { folder: scratch(), address: free_address(), child: None };
         redis.up().await;
         redis
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    async fn up(&mut self) {
+    pub async fn up(&mut self) {
         let port = self.address.port().to_string();
         let child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -51,9 +53,13 @@ impl Redis {
         wait_for("Redis", async || TcpStream::connect(self.address).await.is_ok()).await;
     }
 
-    async fn down(&mut self) {
+    pub async fn down(&mut self) {
         self.child.take().expect("it is up").kill().await.expect("own process");
     }
+}
+
+fn redis_cache(url: &str) -> Cache {
+    Cache::Redis(Redis::open(url).unwrap())
 }
 
 async fn keeps_values(cache: &Cache) {
@@ -71,18 +77,18 @@ async fn memory_and_redis_keep_values_alike() {
     assert_eq!(memory.kind(), "memory");
     keeps_values(&memory).await;
 
-    let server = Redis::start().await;
-    let redis = Cache::redis(&server.url()).unwrap();
+    let server = RedisServer::start().await;
+    let redis = redis_cache(&server.url());
     assert_eq!(redis.kind(), "redis");
     keeps_values(&redis).await;
-    let other = Cache::redis(&server.url()).unwrap();
+    let other = redis_cache(&server.url());
     assert_eq!(other.get("key").await, Some(Bytes::new()), "processes share it");
 }
 
 #[tokio::test]
 async fn redis_away_is_a_miss_and_back_is_a_cache() {
-    let mut server = Redis::start().await;
-    let cache = Cache::redis(&server.url()).unwrap();
+    let mut server = RedisServer::start().await;
+    let cache = redis_cache(&server.url());
     cache.put("key".into(), Bytes::from_static(b"value")).await;
     assert!(cache.get("key").await.is_some());
 
@@ -106,7 +112,7 @@ async fn redis_away_is_a_miss_and_back_is_a_cache() {
 #[tokio::test]
 async fn a_redis_that_does_not_answer_is_a_miss() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let cache = Cache::redis(&format!("redis://{}", listener.local_addr().unwrap())).unwrap();
+    let cache = redis_cache(&format!("redis://{}", listener.local_addr().unwrap()));
     for _ in 0..10 {
         assert_eq!(timeout(BOUND, cache.get("key")).await.expect("a miss in time"), None);
     }
@@ -115,8 +121,8 @@ async fn a_redis_that_does_not_answer_is_a_miss() {
 #[tokio::test]
 async fn search_works_whatever_the_cache_does() {
     let hub = Hub::seeded().await;
-    let mut server = Redis::start().await;
-    let cache = Cache::redis(&server.url()).unwrap();
+    let mut server = RedisServer::start().await;
+    let cache = redis_cache(&server.url());
     let search = Search { db: hub.db.clone(), cache, embedder: Some(embedder()) };
     let found = async |query: &str| -> Vec<i64> {
         let hits = search.semantic(query, &Filter::default()).await.unwrap();
@@ -139,10 +145,10 @@ const PATIENT: Duration = Duration::from_secs(20);
 
 /// Whether Redis holds any query vector.
 async fn cached(cache: &Cache) -> bool {
-    let Cache::Redis(pool) = cache else { panic!("not Redis") };
-    let Ok(mut connection) = pool.get().await else { return false };
-    let keys: Result<i64, _> = bb8_redis::redis::cmd("DBSIZE").query_async(&mut *connection).await;
-    keys.is_ok_and(|keys| keys > 0)
+    let Cache::Redis(redis) = cache else { panic!("not Redis") };
+    let size =
+        async |mut connection: Connection<'_>| cmd("DBSIZE").query_async::<i64>(&mut *connection).await;
+    redis.run(size).await.is_some_and(|keys| keys > 0)
 }
 
 #[tokio::test]
@@ -165,7 +171,7 @@ async fn a_process_serves_with_a_redis_that_is_not_there() {
 #[test]
 fn an_invalid_address_is_refused_without_showing_it() {
     for url in ["", "http://:hunter2@cache.example", "redis://:hunter2@"] {
-        let error = Cache::redis(url).map(|_| ()).expect_err(url);
+        let error = Redis::open(url).map(|_| ()).expect_err(url);
         assert!(error.contains("REDIS_URL") && !error.contains("hunter2"), "{error}");
     }
 }

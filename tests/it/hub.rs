@@ -159,7 +159,7 @@ impl Hub {
         tokio::spawn(server::serve(core.clone(), listener, stopping.clone()));
 
         let config =
-            EdgeConfig { rate_limit: RateLimit::OFF, rate_classes: Vec::new(), ..EdgeConfig::default() };
+            EdgeConfig { rate_limit: RateLimit::OFF, route_classes: Vec::new(), ..EdgeConfig::default() };
         let edge = euhub_edge::http::router(plan, server::in_process(core), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = listener.local_addr().unwrap();

@@ -20,6 +20,7 @@ mod paging;
 mod process;
 mod program;
 mod proto_lint;
+mod rate_limit;
 mod reflection;
 mod search;
 mod seed;
