@@ -3,11 +3,15 @@
 mod comments;
 mod options;
 mod parameters;
+mod pattern;
+mod responses;
+mod rules;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use prost_reflect::{MessageDescriptor, MethodDescriptor};
+use http::Method;
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -15,87 +19,124 @@ use crate::{
     plan::{Body, HttpBinding, MethodPlan, Plan},
 };
 use comments::Comments;
-use schema::Schemas;
+use schema::{Role, Schemas, describe};
 
 const HTTP_BODY: &str = "google.api.HttpBody";
+
+const DESCRIPTION: &str = "JSON is ProtoJSON: 64-bit integers are strings, times are RFC 3339, enums go by name. An \
+    answer holds every field that cannot be absent, with its default value if need be. A request is refused for a \
+    parameter or member that it does not know, and may write names in lowerCamelCase or as the .proto files do. Every GET \
+    answers HEAD too.";
+
+const STREAM: &str = "One message a line, or an event (with its resume token as `id`), as `Accept` has it. A stream that \
+    fails ends with an error, in an event named `error`.";
 
 /// The document as JSON bytes.
 pub(crate) fn document(plan: &Plan, title: &str, version: &str) -> Vec<u8> {
     let comments = Comments::of(plan.pool());
-    let mut schemas = Schemas::new(&comments);
+    let answered = answered(plan);
+    let mut schemas = Schemas::new(&comments, &answered);
     let mut paths = Paths::default();
     let mut tags = Vec::new();
-    for service in plan.pool().services() {
+    for service in services(plan) {
+        let name = short_name(plan, &service);
         let mut bound = false;
         for method in service.methods() {
-            let planned =
-                plan.methods().iter().find(|m| m.service == service.full_name() && m.name == method.name());
-            let Some(planned) = planned else { continue };
+            let Some(planned) = planned(plan, &method) else { continue };
             for (number, binding) in planned.bindings.iter().enumerate() {
                 // The router refuses malformed templates before it asks for a document.
                 let Ok(template) = Template::parse(&binding.template) else { continue };
+                // OpenAPI 3.1 has no place for other methods.
+                let Some(verb) = verb(&binding.verb) else { continue };
                 let item = paths.item(&template);
-                let context =
-                    Context { comments: &comments, method: &method, planned, binding, template: &template };
-                let operation = context.operation(&mut schemas, number, &item.names);
-                item.operations.insert(binding.verb.as_str().to_ascii_lowercase(), operation);
+                let suffix = if number == 0 { String::new() } else { format!("_{}", number + 1) };
+                let context = Context {
+                    id: format!("{name}_{}{suffix}", method.name()),
+                    tag: &name,
+                    comments: &comments,
+                    method: &method,
+                    planned,
+                    binding,
+                    template: &template,
+                };
+                item.operations.insert(verb, context.operation(&mut schemas, &item.names));
                 bound = true;
             }
         }
         if bound {
-            tags.push(json!({
-                "name": service.name(),
-                "description": comments.get(&service.parent_file(), service.path()),
-            }));
+            let mut tag = json!({"name": name});
+            describe(&mut tag, &comments.get(&service.parent_file(), service.path()));
+            tags.push(tag);
         }
     }
     let mut components = schemas.finish();
-    components.insert("Error".to_owned(), error_schema());
+    components.insert("Error".to_owned(), responses::error_schema());
     json!({
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
+        "info": {"title": title, "version": version, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{}, {"bearer": []}],
         "tags": tags,
         "paths": paths.finish(),
         "components": {
             "schemas": components,
-            "responses": {"Error": {
-                "description": "What went wrong, with its details.",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "parameters": parameters::components(),
+            "headers": responses::header_components(),
+            "responses": responses::components(),
+            "securitySchemes": {"bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`Authorization: Bearer` with the caller's key, for what is not public.",
             }},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     })
     .to_string()
     .into_bytes()
 }
 
-/// The JSON form of every error.
-fn error_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "An error: the HTTP status, the gRPC code by name, a sentence for people, and `google.rpc` details.",
-        "required": ["error"],
-        "properties": {"error": {
-            "type": "object",
-            "required": ["code", "status", "message", "details"],
-            "properties": {
-                "code": {"type": "integer", "description": "The HTTP status."},
-                "status": {"type": "string", "description": "The gRPC code by name."},
-                "message": {"type": "string", "description": "One sentence for people."},
-                "details": {
-                    "type": "array",
-                    "description": "Details as google.rpc messages, told apart by `@type`.",
-                    "items": {
-                        "type": "object",
-                        "required": ["@type"],
-                        "properties": {"@type": {"type": "string"}},
-                    },
-                },
-            },
-        }},
-    })
+/// All services in an order that does not hang on that of the files in the descriptor set.
+fn services(plan: &Plan) -> Vec<ServiceDescriptor> {
+    let mut services: Vec<_> = plan.pool().services().collect();
+    services.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    services
+}
+
+/// The name of a service without its package, unless two packages have one of that name.
+fn short_name(plan: &Plan, service: &ServiceDescriptor) -> String {
+    let alone = plan.pool().services().filter(|other| other.name() == service.name()).count() == 1;
+    if alone { service.name().to_owned() } else { service.full_name().to_owned() }
+}
+
+fn planned<'p>(plan: &'p Plan, method: &MethodDescriptor) -> Option<&'p MethodPlan> {
+    let service = method.parent_service().full_name().to_owned();
+    plan.methods().iter().find(|planned| planned.service == service && planned.name == method.name())
+}
+
+/// Full names of the messages that some answer holds.
+fn answered(plan: &Plan) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    for method in services(plan).iter().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        if planned(plan, &method).is_some_and(|planned| !planned.bindings.is_empty()) {
+            schema::collect(&method.input(), false, &mut seen);
+            schema::collect(&method.output(), true, &mut seen);
+        }
+    }
+    seen.into_iter().filter(|(answer, _)| *answer).map(|(_, name)| name).collect()
+}
+
+/// The member of a path item for an HTTP method.
+fn verb(method: &Method) -> Option<String> {
+    const KNOWN: [Method; 8] = [
+        Method::GET,
+        Method::PUT,
+        Method::POST,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::HEAD,
+        Method::PATCH,
+        Method::TRACE,
+    ];
+    KNOWN.contains(method).then(|| method.as_str().to_ascii_lowercase())
 }
 
 /// Paths by their shape, so that bindings of one shape share an item and its parameter names.
@@ -111,7 +152,8 @@ struct PathItem {
 impl Paths {
     fn item(&mut self, template: &Template) -> &mut PathItem {
         let (shape, path, names) = parameters::path(template);
-        self.0.entry(shape).or_insert_with(|| PathItem { path, names, operations: Map::new() })
+        let shared = Map::from_iter([("parameters".to_owned(), parameters::shared())]);
+        self.0.entry(shape).or_insert_with(|| PathItem { path, names, operations: shared })
     }
 
     fn finish(self) -> Map<String, Value> {
@@ -120,6 +162,8 @@ impl Paths {
 }
 
 struct Context<'a> {
+    id: String,
+    tag: &'a str,
     comments: &'a Comments,
     method: &'a MethodDescriptor,
     planned: &'a MethodPlan,
@@ -128,27 +172,33 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn operation(&self, schemas: &mut Schemas<'_>, number: usize, names: &[String]) -> Value {
-        let service = self.method.parent_service().name().to_owned();
+    fn operation(&self, schemas: &mut Schemas<'_>, names: &[String]) -> Value {
         let description = self.comments.get(&self.method.parent_file(), self.method.path());
-        let suffix = if number == 0 { String::new() } else { format!("_{}", number + 1) };
-        let input = self.method.input();
-        let mut parameters = parameters::in_path(self.comments, &input, self.template, names);
+        let (input, output) = (self.method.input(), self.method.output());
+        let mut parameters = parameters::in_path(schemas, &input, self.template, names);
         if self.binding.body != Body::All {
             parameters.extend(parameters::in_query(schemas, &input, self.template, &self.binding.body));
         }
+        let streaming = self.planned.server_streaming;
+        let revalidates = self.binding.verb == Method::GET && !streaming;
+        if revalidates {
+            parameters.push(parameters::if_none_match());
+        }
+        if streaming {
+            parameters.extend(parameters::last_event_id(schemas, &input));
+        }
+        let body = self.body(schemas, &input);
+        let negotiated = output.full_name() != HTTP_BODY;
+        let good = self.answer(schemas, &output);
         let mut operation = json!({
-            "operationId": format!("{service}_{}{suffix}", self.method.name()),
-            "tags": [service],
-            "summary": summary(&description),
-            "description": description,
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": Some(summary(&description)).filter(|text| !text.is_empty()).unwrap_or(self.method.name()),
             "parameters": parameters,
-            "responses": {
-                "200": {"description": "The answer.", "content": self.content(schemas)},
-                "default": {"$ref": "#/components/responses/Error"},
-            },
+            "responses": responses::responses(good, revalidates, negotiated, body.is_some()),
         });
-        if let Some(body) = self.body(schemas, &input) {
+        describe(&mut operation, &description);
+        if let Some(body) = body {
             operation["requestBody"] = body;
         }
         if options::deprecated(&self.method.options()) {
@@ -158,40 +208,71 @@ impl Context<'_> {
     }
 
     fn body(&self, schemas: &mut Schemas<'_>, input: &MessageDescriptor) -> Option<Value> {
-        let raw = json!({"content": {"*/*": {}}});
-        let schema = match &self.binding.body {
+        // A PATCH holds what is to change.
+        let patch = (self.binding.verb == Method::PATCH).then_some(Role::Update);
+        let bound: Vec<&str> = self.template.variables.iter().map(|variable| &*variable.field).collect();
+        let (schema, required) = match &self.binding.body {
             Body::None => return None,
-            Body::All if input.full_name() == HTTP_BODY => return Some(raw),
-            Body::All => schemas.reference(input),
+            Body::All if input.full_name() == HTTP_BODY => (None, false),
+            Body::All => {
+                let role = patch.unwrap_or(Role::Input);
+                let must = |field: FieldDescriptor| Schemas::must(&field) && !bound.contains(&field.name());
+                let required = role == Role::Input && input.fields().any(must);
+                (Some(schemas.body(input, role, &bound)), required)
+            }
             Body::Field(path) => {
                 let field = input.get_field_by_name(&path.name)?;
-                if field.kind().as_message().is_some_and(|message| message.full_name() == HTTP_BODY) {
-                    return Some(raw);
-                }
-                schemas.field(&field)
+                let prefix = format!("{}.", path.name);
+                let bound: Vec<&str> = bound.iter().filter_map(|path| path.strip_prefix(&prefix)).collect();
+                let schema = match field.kind() {
+                    Kind::Message(of) if of.full_name() == HTTP_BODY && !field.is_list() => None,
+                    Kind::Message(of) if !field.is_list() && !field.is_map() => {
+                        let role = patch.unwrap_or(schema::below(&field, Role::Input));
+                        Some(schemas.body(&of, role, &bound))
+                    }
+                    _ => Some(schemas.field(&field, Role::Input)),
+                };
+                (schema, Schemas::must(&field))
             }
         };
-        Some(json!({"content": {"application/json": {"schema": schema}}, "required": true}))
+        let content = match schema {
+            Some(schema) => json!({"application/json": {"schema": schema}}),
+            None => json!({"*/*": {}}),
+        };
+        Some(json!({"content": content, "required": required}))
     }
 
-    fn content(&self, schemas: &mut Schemas<'_>) -> Value {
-        let output = self.method.output();
+    /// The answer that the operation is there for.
+    fn answer(&self, schemas: &mut Schemas<'_>, output: &MessageDescriptor) -> Value {
         if output.full_name() == HTTP_BODY {
-            return json!({"*/*": {}});
+            return json!({"description": "The file.", "content": {"*/*": {}}});
         }
         let field = self.binding.response_body.as_ref().and_then(|path| output.get_field_by_name(&path.name));
-        let schema = match field {
-            Some(field) => schemas.field(&field),
-            None => schemas.reference(&output),
+        let (schema, comment) = match field {
+            Some(field) => {
+                let schema = schemas.values(&field, Role::Answer);
+                // Absent, it is `null`.
+                let schema = match field.supports_presence() {
+                    true => json!({"anyOf": [schema, {"type": "null"}]}),
+                    false => schema,
+                };
+                (schema, schemas.comment(&field))
+            }
+            None => (schemas.message(output, Role::Answer), schemas.comment_of(output)),
         };
-        if self.planned.server_streaming {
-            json!({
-                "application/x-ndjson": {"schema": schema},
+        let (content, note) = if self.planned.server_streaming {
+            let line = json!({"anyOf": [schema, {"$ref": "#/components/schemas/Error"}]});
+            let content = json!({
+                "application/x-ndjson": {"schema": line},
                 "text/event-stream": {"schema": {"type": "string"}},
-            })
+            });
+            (content, STREAM)
         } else {
-            json!({"application/json": {"schema": schema}})
-        }
+            (json!({"application/json": {"schema": schema}}), "")
+        };
+        let mut response = json!({"content": content, "description": note});
+        describe(&mut response, if comment.is_empty() && note.is_empty() { "The answer." } else { &comment });
+        response
     }
 }
 

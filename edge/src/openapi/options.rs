@@ -9,6 +9,8 @@ const FIELD_BEHAVIOR: u32 = 1052;
 pub(super) const REQUIRED: i32 = 2;
 /// `google.api.FieldBehavior.OUTPUT_ONLY`.
 pub(super) const OUTPUT_ONLY: i32 = 3;
+/// `google.api.FieldBehavior.INPUT_ONLY`.
+pub(super) const INPUT_ONLY: i32 = 4;
 
 /// Whether the options of a field hold a `google.api.field_behavior`.
 pub(super) fn behaves(options: &DynamicMessage, behavior: i32) -> bool {

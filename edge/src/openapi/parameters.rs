@@ -1,12 +1,12 @@
-//! Parameters in path and query.
+//! Parameters in path, query and header.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
 use super::{
-    comments::Comments,
-    options::{self, REQUIRED},
-    schema::{self, Schemas},
+    options,
+    rules::at_least,
+    schema::{self, Role, Schemas, describe},
 };
 use crate::{
     http::template::{Segment, Template, Variable},
@@ -29,10 +29,8 @@ pub(super) fn path(template: &Template) -> (String, String, Vec<String>) {
             shape.push_str(word);
             continue;
         }
-        let variable =
-            template.variables.iter().find(|variable| (variable.start..variable.end).contains(&at));
         let before = at.checked_sub(1).map(|before| &template.segments[before]);
-        let mut name = match (variable, before) {
+        let mut name = match (covering(template, at), before) {
             (Some(variable), Some(Segment::Literal(word))) if at > variable.start => singular(word),
             (Some(variable), _) => variable.field.rsplit('.').next().unwrap_or(&variable.field).to_owned(),
             (None, _) => "segment".to_owned(),
@@ -51,6 +49,11 @@ pub(super) fn path(template: &Template) -> (String, String, Vec<String>) {
     (shape, path, names)
 }
 
+/// The variable that a segment belongs to.
+fn covering(template: &Template, at: usize) -> Option<&Variable> {
+    template.variables.iter().find(|variable| (variable.start..variable.end).contains(&at))
+}
+
 /// The name of one item of a collection.
 fn singular(collection: &str) -> String {
     match collection.strip_suffix("ies") {
@@ -61,7 +64,7 @@ fn singular(collection: &str) -> String {
 
 /// The path's parameters under the given names.
 pub(super) fn in_path(
-    comments: &Comments,
+    schemas: &mut Schemas<'_>,
     input: &MessageDescriptor,
     template: &Template,
     names: &[String],
@@ -69,35 +72,40 @@ pub(super) fn in_path(
     let wildcards = template.segments.iter().enumerate().filter(|(_, s)| !matches!(s, Segment::Literal(_)));
     wildcards
         .zip(names)
-        .map(|((at, _), name)| {
-            let variable =
-                template.variables.iter().find(|variable| (variable.start..variable.end).contains(&at));
-            let description =
-                variable.map(|variable| describe(comments, input, template, variable)).unwrap_or_default();
-            json!({
-                "name": name,
-                "in": "path",
-                "required": true,
-                "description": description,
-                "schema": {"type": "string", "minLength": 1},
-            })
+        .map(|((at, segment), name)| {
+            let covered =
+                covering(template, at).and_then(|variable| Some((variable, field(input, &variable.field)?)));
+            let (mut schema, mut description) = match covered {
+                None => (json!({"type": "string"}), String::new()),
+                Some((variable, field)) => {
+                    let (whole, comment) = (schemas.values(&field, Role::Input), schemas.comment(&field));
+                    match &template.segments[variable.start..variable.end] {
+                        [_] => (whole, comment),
+                        segments => (
+                            part(&whole, segments, at - variable.start),
+                            format!("Part of `{}` (`{}`): {comment}", variable.field, pattern(segments)),
+                        ),
+                    }
+                }
+            };
+            match schema.as_object_mut() {
+                _ if *segment == Segment::Rest => {
+                    description.push_str(" Any number of segments, with the slashes between them.");
+                }
+                Some(schema) if schema.get("type") == Some(&json!("string")) => {
+                    at_least(schema, "minLength", 1);
+                }
+                _ => {}
+            }
+            let mut parameter = json!({"name": name, "in": "path", "required": true, "schema": schema});
+            describe(&mut parameter, &description);
+            parameter
         })
         .collect()
 }
 
-fn describe(
-    comments: &Comments,
-    input: &MessageDescriptor,
-    template: &Template,
-    variable: &Variable,
-) -> String {
-    let comment = field(input, &variable.field)
-        .map(|field| comments.get(&field.parent_message().parent_file(), field.path()))
-        .unwrap_or_default();
-    if variable.end - variable.start == 1 {
-        return comment;
-    }
-    let pattern: Vec<&str> = template.segments[variable.start..variable.end]
+fn pattern(segments: &[Segment]) -> String {
+    let words: Vec<&str> = segments
         .iter()
         .map(|segment| match segment {
             Segment::Literal(word) => word,
@@ -105,7 +113,41 @@ fn describe(
             Segment::Rest => "**",
         })
         .collect();
-    format!("Part of `{}` (`{}`): {comment}", variable.field, pattern.join("/"))
+    words.join("/")
+}
+
+/// The schema of one wildcard among the segments that make up a value: what follows from the schema of the whole.
+fn part(whole: &Value, segments: &[Segment], at: usize) -> Value {
+    let mut schema = json!({"type": "string"});
+    // An escaped slash stays one, so no value of the field has it here.
+    if segments[at] == Segment::One {
+        schema["pattern"] = "^[^/]+$".into();
+    }
+    let rest: usize = segments
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != at)
+        .map(|(_, segment)| match segment {
+            Segment::Literal(word) => word.chars().count() + 1,
+            Segment::One => 2,
+            // It may be nothing, not even a slash.
+            Segment::Rest => 0,
+        })
+        .sum();
+    if let Some(most) = whole["maxLength"].as_u64() {
+        schema["maxLength"] = most.saturating_sub(rest as u64).into();
+    }
+    let only = segments.iter().filter(|segment| !matches!(segment, Segment::Literal(_))).count() == 1;
+    if let Some(values) = whole["enum"].as_array().filter(|_| only) {
+        let (before, after) = (pattern(&segments[..at]), pattern(&segments[at + 1..]));
+        let inner = values.iter().filter_map(Value::as_str).filter_map(|value| {
+            let value =
+                if before.is_empty() { value } else { value.strip_prefix(&before)?.strip_prefix('/')? };
+            if after.is_empty() { Some(value) } else { value.strip_suffix(&after)?.strip_suffix('/') }
+        });
+        schema["enum"] = inner.collect();
+    }
+    schema
 }
 
 fn field(message: &MessageDescriptor, path: &str) -> Option<FieldDescriptor> {
@@ -126,51 +168,110 @@ pub(super) fn in_query(
     if let Body::Field(path) = body {
         taken.push(&path.name);
     }
-    let mut found = Vec::new();
-    walk(schemas, input, ("", ""), 0, &taken, &mut found);
-    found
+    let mut walk = Walk { schemas, taken: &taken, found: Vec::new() };
+    walk.message(input, ("", ""), 0, true);
+    walk.found
 }
 
-fn walk(
-    schemas: &mut Schemas<'_>,
-    message: &MessageDescriptor,
-    (proto, json): (&str, &str),
-    depth: usize,
-    taken: &[&str],
-    found: &mut Vec<Value>,
-) {
-    for field in message.fields() {
-        let proto = format!("{proto}{}", field.name());
-        let name = format!("{json}{}", field.json_name());
-        if taken.contains(&proto.as_str()) || field.is_map() {
-            continue;
-        }
-        if let Kind::Message(inner) = field.kind()
-            && schema::well_known(inner.full_name()).is_none()
-        {
-            if depth < MAX_DEPTH && !field.is_list() {
-                walk(schemas, &inner, (&format!("{proto}."), &format!("{name}.")), depth + 1, taken, found);
+struct Walk<'a, 'b> {
+    schemas: &'a mut Schemas<'b>,
+    /// Fields that something else sets, by dotted path.
+    taken: &'a [&'a str],
+    found: Vec<Value>,
+}
+
+impl Walk<'_, '_> {
+    /// Lists the fields of a message, which is there in any case when `given`.
+    fn message(
+        &mut self,
+        message: &MessageDescriptor,
+        (proto, json): (&str, &str),
+        depth: usize,
+        given: bool,
+    ) {
+        for field in message.fields() {
+            let proto = format!("{proto}{}", field.name());
+            let name = format!("{json}{}", field.json_name());
+            if self.taken.contains(&proto.as_str()) || field.is_map() {
+                continue;
             }
-            continue;
+            let mut given = given && Schemas::must(&field);
+            if let Kind::Message(inner) = field.kind() {
+                if !schema::is_well_known(&inner) {
+                    let (proto, json) = (format!("{proto}."), format!("{name}."));
+                    given |= self.taken.iter().any(|taken| taken.starts_with(&proto));
+                    if depth < MAX_DEPTH && !field.is_list() {
+                        self.message(&inner, (&proto, &json), depth + 1, given);
+                    }
+                    continue;
+                }
+                if !schema::in_query(inner.full_name()) {
+                    continue;
+                }
+            }
+            let mut parameter =
+                json!({"name": name, "in": "query", "schema": self.schemas.values(&field, Role::Input)});
+            describe(&mut parameter, &self.schemas.comment(&field));
+            if given {
+                parameter["required"] = true.into();
+            }
+            if options::deprecated(&field.options()) {
+                parameter["deprecated"] = true.into();
+            }
+            self.found.push(parameter);
         }
-        if let Kind::Message(inner) = field.kind()
-            && !schema::in_query(inner.full_name())
-        {
-            continue;
-        }
-        let description = schemas.comment(&field);
-        let mut parameter = json!({
-            "name": name,
-            "in": "query",
-            "description": description,
-            "schema": schemas.plain(&field),
-        });
-        if depth == 0 && options::behaves(&field.options(), REQUIRED) {
-            parameter["required"] = true.into();
-        }
-        if options::deprecated(&field.options()) {
-            parameter["deprecated"] = true.into();
-        }
-        found.push(parameter);
     }
+}
+
+/// The header by which a client goes on with a stream where it broke off; `None` for a stream without a resume token.
+pub(super) fn last_event_id(schemas: &mut Schemas<'_>, input: &MessageDescriptor) -> Option<Value> {
+    let token = input.get_field_by_name("resume_token")?;
+    (token.kind() == Kind::String && !token.is_list()).then(|| {
+        json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "Id of the last event that came, as an `EventSource` sends it; stands for `resumeToken`.",
+            "schema": schemas.values(&token, Role::Input),
+        })
+    })
+}
+
+/// The headers that every operation takes.
+pub(super) fn shared() -> Value {
+    ["RequestId", "RequestTimeout"].into_iter().map(reference).collect()
+}
+
+/// The header that every operation takes whose answer has an ETag.
+pub(super) fn if_none_match() -> Value {
+    reference("IfNoneMatch")
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/parameters/{name}")})
+}
+
+/// The parameters that operations refer to.
+pub(super) fn components() -> Value {
+    json!({
+        "IfNoneMatch": {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "ETags of answers that the caller has, separated by commas; 304 when one still holds.",
+            "schema": {"type": "string"},
+        },
+        "RequestId": {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "Names the request in answer and logs: up to 128 letters, digits and `-_.:/+=`. Anything else \
+                is replaced.",
+            "schema": {"type": "string"},
+        },
+        "RequestTimeout": {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "Seconds that the caller waits, when less than the deadline of the server. `500ms` and `1m30s` \
+                are understood too.",
+            "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,3}$"},
+        },
+    })
 }
