@@ -23,10 +23,12 @@ use schema::{Role, Schemas, describe};
 
 const HTTP_BODY: &str = "google.api.HttpBody";
 
-const DESCRIPTION: &str = "JSON is ProtoJSON: 64-bit integers are strings, times are RFC 3339, enums go by name. An \
-    answer holds every field that cannot be absent, with its default value if need be. A request is refused for a \
-    parameter or member that it does not know, and may write names in lowerCamelCase or as the .proto files do. Every GET \
-    answers HEAD too.";
+const DESCRIPTION: &str = "JSON is ProtoJSON: names in lowerCamelCase, 64-bit integers as strings, times in RFC 3339, \
+    enums by name. An answer holds every field that cannot be absent, with its default value if need be. A request is \
+    refused for a parameter or member that is not known or comes twice; `null` stands for no value, and names may be \
+    written as in the .proto files too.\n\nEvery GET answers HEAD too. Every call takes `X-Request-Id` (up to 128 letters, \
+    digits and `-_.:/+=`), which answer and logs repeat, and `X-Request-Timeout` (`5`, `500ms`, `1m30s`) for less than the \
+    server's deadline.";
 
 const STREAM: &str = "One message a line, or an event (with its resume token as `id`), as `Accept` has it. A stream that \
     fails ends with an error, in an event named `error`.";
@@ -152,8 +154,7 @@ struct PathItem {
 impl Paths {
     fn item(&mut self, template: &Template) -> &mut PathItem {
         let (shape, path, names) = parameters::path(template);
-        let shared = Map::from_iter([("parameters".to_owned(), parameters::shared())]);
-        self.0.entry(shape).or_insert_with(|| PathItem { path, names, operations: shared })
+        self.0.entry(shape).or_insert_with(|| PathItem { path, names, operations: Map::new() })
     }
 
     fn finish(self) -> Map<String, Value> {
@@ -216,7 +217,7 @@ impl Context<'_> {
             Body::All if input.full_name() == HTTP_BODY => (None, false),
             Body::All => {
                 let role = patch.unwrap_or(Role::Input);
-                let must = |field: FieldDescriptor| Schemas::must(&field) && !bound.contains(&field.name());
+                let must = |field: FieldDescriptor| Schemas::must(&field) && !schema::sets(&bound, &field);
                 let required = role == Role::Input && input.fields().any(must);
                 (Some(schemas.body(input, role, &bound)), required)
             }

@@ -83,7 +83,9 @@ pub(super) fn in_path(
                         [_] => (whole, comment),
                         segments => (
                             part(&whole, segments, at - variable.start),
-                            format!("Part of `{}` (`{}`): {comment}", variable.field, pattern(segments)),
+                            format!("Part of `{}` (`{}`): {comment}", variable.field, pattern(segments))
+                                .trim_end()
+                                .to_owned(),
                         ),
                     }
                 }
@@ -236,42 +238,17 @@ pub(super) fn last_event_id(schemas: &mut Schemas<'_>, input: &MessageDescriptor
     })
 }
 
-/// The headers that every operation takes.
-pub(super) fn shared() -> Value {
-    ["RequestId", "RequestTimeout"].into_iter().map(reference).collect()
-}
-
 /// The header that every operation takes whose answer has an ETag.
 pub(super) fn if_none_match() -> Value {
-    reference("IfNoneMatch")
-}
-
-fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/components/parameters/{name}")})
+    json!({"$ref": "#/components/parameters/IfNoneMatch"})
 }
 
 /// The parameters that operations refer to.
 pub(super) fn components() -> Value {
-    json!({
-        "IfNoneMatch": {
-            "name": "If-None-Match",
-            "in": "header",
-            "description": "ETags of answers that the caller has, separated by commas; 304 when one still holds.",
-            "schema": {"type": "string"},
-        },
-        "RequestId": {
-            "name": "X-Request-Id",
-            "in": "header",
-            "description": "Names the request in answer and logs: up to 128 letters, digits and `-_.:/+=`. Anything else \
-                is replaced.",
-            "schema": {"type": "string"},
-        },
-        "RequestTimeout": {
-            "name": "X-Request-Timeout",
-            "in": "header",
-            "description": "Seconds that the caller waits, when less than the deadline of the server. `500ms` and `1m30s` \
-                are understood too.",
-            "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,3}$"},
-        },
-    })
+    json!({"IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "ETags of answers that the caller has, separated by commas; 304 when one still holds.",
+        "schema": {"type": "string"},
+    }})
 }

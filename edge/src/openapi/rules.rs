@@ -46,19 +46,19 @@ fn number_of(rules: &DynamicMessage, name: &str) -> Option<i32> {
 /// Whether the rules refuse a zero value, so that a field without presence must be given.
 pub(super) fn refuse_zero(rules: &DynamicMessage) -> bool {
     let broken = |of: &DynamicMessage| {
-        let outside = crossed(of);
-        of.fields().any(|(rule, value)| match rule.name() {
-            "const" => !is_zero(value),
-            "in" => value.as_list().is_some_and(|list| !list.iter().any(is_zero)),
-            "not_in" => value.as_list().is_some_and(|list| list.iter().any(is_zero)),
-            "len" | "min_len" | "len_bytes" | "min_bytes" | "min_items" | "min_pairs" => !is_zero(value),
-            "prefix" | "suffix" | "contains" => !is_zero(value),
-            "gt" => !outside && number(value) >= Some(0.0),
-            "gte" => !outside && number(value) > Some(0.0),
-            "lt" => !outside && number(value).is_some_and(|bound| bound <= 0.0),
-            "lte" => !outside && number(value).is_some_and(|bound| bound < 0.0),
-            name => format(name).is_some() && name != "uri_ref" && value.as_bool() == Some(true),
-        })
+        let over = |rule: &str, broken: fn(f64) -> bool| bound(of, rule).is_some_and(broken);
+        let low = over("gt", |bound| bound >= 0.0) || over("gte", |bound| bound > 0.0);
+        let high = over("lt", |bound| bound <= 0.0) || over("lte", |bound| bound < 0.0);
+        let outside = if crossed(of) { low && high } else { low || high };
+        outside
+            || of.fields().any(|(rule, value)| match rule.name() {
+                "const" => !is_zero(value),
+                "in" => value.as_list().is_some_and(|list| !list.iter().any(is_zero)),
+                "not_in" => value.as_list().is_some_and(|list| list.iter().any(is_zero)),
+                "len" | "min_len" | "len_bytes" | "min_bytes" | "min_items" | "min_pairs" => !is_zero(value),
+                "prefix" | "suffix" | "contains" => !is_zero(value),
+                name => format(name).is_some_and(|format| format != "uri-reference") && !is_zero(value),
+            })
     };
     flag(rules, "required")
         || !spares_zero(rules) && rules.fields().any(|(_, value)| value.as_message().is_some_and(broken))
@@ -237,11 +237,13 @@ fn bounds(of: &DynamicMessage, schema: &mut Map<String, Value>) {
 
 /// Whether the lower bound is over the upper one, which means the numbers outside of both.
 fn crossed(of: &DynamicMessage) -> bool {
-    let bound = |names: [&str; 2]| {
-        let name = names.into_iter().find(|name| of.has_field_by_name(name))?;
-        number(&*of.get_field_by_name(name)?)
-    };
-    bound(["gt", "gte"]).zip(bound(["lt", "lte"])).is_some_and(|(low, high)| low > high)
+    let low = bound(of, "gt").or_else(|| bound(of, "gte"));
+    let high = bound(of, "lt").or_else(|| bound(of, "lte"));
+    low.zip(high).is_some_and(|(low, high)| low > high)
+}
+
+fn bound(of: &DynamicMessage, rule: &str) -> Option<f64> {
+    number(&*of.get_field_by_name(rule).filter(|_| of.has_field_by_name(rule))?)
 }
 
 fn number(value: &Proto) -> Option<f64> {

@@ -14,8 +14,8 @@ use super::{
     rules,
 };
 
-const INTEGERS: &str = "^-?[0-9]{1,19}$";
-const NATURALS: &str = "^[0-9]{1,20}$";
+const INTEGERS: &str = "^(0|-?[1-9][0-9]{0,18})$";
+const NATURALS: &str = "^(0|[1-9][0-9]{0,19})$";
 
 /// What a message is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,7 +189,6 @@ impl<'a> Schemas<'a> {
         for field in message.fields() {
             let prefix = format!("{}.", field.name());
             let inner: Vec<&str> = bound.iter().filter_map(|path| path.strip_prefix(&prefix)).collect();
-            let set = bound.contains(&field.name()) || !inner.is_empty();
             let mut schema = match field.kind() {
                 Kind::Message(of) if !inner.is_empty() => self.object(&of, below(&field, role), &inner),
                 _ => self.field(&field, role),
@@ -199,7 +198,7 @@ impl<'a> Schemas<'a> {
             }
             let always = match role {
                 Role::Answer => !field.supports_presence(),
-                Role::Input => !set && Self::must(&field),
+                Role::Input => Self::must(&field) && !sets(bound, &field),
                 Role::Update => false,
             };
             if always {
@@ -250,6 +249,11 @@ impl<'a> Schemas<'a> {
         }
         self.done.into_iter().collect()
     }
+}
+
+/// Whether some of these dotted paths lead to a field or into it.
+pub(super) fn sets(paths: &[&str], field: &FieldDescriptor) -> bool {
+    paths.iter().any(|path| path.split('.').next() == Some(field.name()))
 }
 
 /// Notes which messages an answer holds, and which only a request does. A request may send back what it was answered,
@@ -362,7 +366,8 @@ fn well_known(name: &str, role: Role) -> Option<Value> {
         "Timestamp" => json!({"type": "string", "format": "date-time"}),
         "Duration" => json!({"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"}),
         "FieldMask" => {
-            json!({"type": "string", "description": "Paths in lowerCamelCase, separated by commas."})
+            let description = "Paths in lowerCamelCase, separated by commas.";
+            json!({"type": "string", "pattern": "^[^_]*$", "description": description})
         }
         "Empty" => json!({"type": "object", "maxProperties": 0}),
         // Without a type, it is empty.
