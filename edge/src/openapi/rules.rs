@@ -229,10 +229,16 @@ fn bounds(of: &DynamicMessage, schema: &mut Map<String, Value>) {
     }
     if crossed(of) {
         schema.insert("anyOf".into(), json!([low, high]));
-    } else {
-        schema.extend(low);
-        schema.extend(high);
+        return;
     }
+    // Narrower than what the type has room for.
+    for (of_type, rule) in [("minimum", &low), ("maximum", &high)] {
+        if !rule.is_empty() {
+            schema.remove(of_type);
+        }
+    }
+    schema.extend(low);
+    schema.extend(high);
 }
 
 /// Whether the lower bound is over the upper one, which means the numbers outside of both.

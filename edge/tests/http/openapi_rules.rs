@@ -49,7 +49,10 @@ async fn each_rule_has_its_counterpart() {
         ("link", text(json!({"format": "uri-reference"}))),
         ("data", text(json!({"contentEncoding": "base64", "minLength": 2, "maxLength": 8}))),
         ("range", integer(json!({"minimum": 0, "maximum": 100}))),
-        ("open", integer(json!({"exclusiveMinimum": -5, "exclusiveMaximum": 5}))),
+        (
+            "open",
+            json!({"type": "integer", "format": "int32", "exclusiveMinimum": -5, "exclusiveMaximum": 5}),
+        ),
         ("outside", integer(json!({"anyOf": [{"exclusiveMinimum": 1}, {"exclusiveMaximum": -1}]}))),
         ("oneOf", integer(json!({"enum": [0, 7]}))),
         ("noneOf", integer(json!({"not": {"enum": [0, 7]}}))),
