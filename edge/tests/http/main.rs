@@ -5,6 +5,7 @@
 mod bodies;
 mod errors;
 mod fixed;
+mod listen;
 mod matching;
 mod protection;
 mod routing;
