@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod http;
+pub mod listen;
 mod openapi;
 pub mod plan;
 mod protect;

@@ -7,6 +7,7 @@ mod errors;
 mod fixed;
 mod grpc_web;
 mod json_schema;
+mod listen;
 mod matching;
 mod openapi;
 mod openapi_rules;
