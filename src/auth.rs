@@ -1,10 +1,11 @@
 //! Who calls, and what they may: API keys with scopes, checked once for gRPC and REST alike, by a layer in front of every service.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -15,7 +16,6 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq;
 use tonic::Status;
-use tonic::transport::server::TcpConnectInfo;
 
 use crate::admin::store;
 use crate::clock::Clock;
@@ -173,8 +173,7 @@ impl Call {
             request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
         // The edge in this process has no connection, and says itself who called.
-        let peer =
-            request.extensions().get::<TcpConnectInfo>().and_then(|connection| connection.remote_addr());
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
         let client = match peer {
             Some(peer) if !trusted_proxies.iter().any(|network| network.contains(&peer.ip())) => {
                 peer.ip().to_string()

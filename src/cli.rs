@@ -186,7 +186,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             say(&format!("the embedding model {name} is ready"));
             Ok(())
         }
-        Command::Healthcheck { url, service } => healthcheck(&url, &service).await,
+        Command::Healthcheck { url, service } => healthcheck(&config, &url, &service).await,
         Command::Config => {
             say(&serde_json::to_string_pretty(&config)?);
             Ok(())
@@ -203,12 +203,14 @@ async fn standalone(config: Config, seed: bool) -> anyhow::Result<()> {
         seed_with_progress(&ingest, &config, true).await?;
     }
     let (rest, grpc) = (config.edge_addr, config.grpc_addr);
+    let (scheme, plain) = if config.tls_cert.is_some() { ("https", "") } else { ("http", "-plaintext ") };
     let ready = move || {
         say("EU Intelligence Hub is ready. Stop it with Ctrl-C.");
-        say(&format!("  REST      http://{rest}/api/v1/keywords"));
-        say(&format!("  OpenAPI   http://{rest}/api/openapi.json"));
-        say(&format!("  health    http://{rest}/health"));
-        say(&format!("  gRPC      {grpc} (reflection on: grpcurl -plaintext {grpc} list)"));
+        say(&format!("  REST      {scheme}://{rest}/api/v1/keywords"));
+        say(&format!("  docs      {scheme}://{rest}/docs"));
+        say(&format!("  OpenAPI   {scheme}://{rest}/api/openapi.json"));
+        say(&format!("  health    {scheme}://{rest}/health"));
+        say(&format!("  gRPC      {grpc} (reflection on: grpcurl {plain}{grpc} list)"));
     };
     lifecycle::run(config, Roles { serve: true, edge: true, worker: true }, Some(database), ready).await
 }
@@ -357,12 +359,12 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
     Ok(())
 }
 
-async fn healthcheck(url: &str, service: &str) -> anyhow::Result<()> {
+async fn healthcheck(config: &Config, url: &str, service: &str) -> anyhow::Result<()> {
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
     let timeout = Duration::from_secs(3);
-    let channel = tonic::transport::Endpoint::from_shared(url.to_owned())?
+    let channel = lifecycle::core_endpoint(config, url)?
         .connect_timeout(timeout)
         .timeout(timeout)
         .connect()

@@ -21,6 +21,24 @@ pub struct Config {
     pub edge_addr: SocketAddr,
     /// Where the edge role finds the core (`http://host:port`); `standalone` needs none.
     pub core_url: String,
+    /// Certificates that the core's is checked against, when `core_url` is `https`; the system's when not set.
+    pub core_ca: Option<PathBuf>,
+    /// Certificate that the edge role shows to a core that asks for one.
+    pub core_cert: Option<PathBuf>,
+    /// Its key.
+    pub core_key: Option<PathBuf>,
+    /// Certificate chain of both ports, in PEM form; plain text when not set.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities whose certificates clients of the gRPC port must show.
+    pub tls_client_ca: Option<PathBuf>,
+    /// TLS ends in front of this process, so browsers are told to insist on it.
+    pub hsts: bool,
+    /// Most connections of each port.
+    pub max_connections: usize,
+    /// Most connections of one address to each port; 0, or a trusted proxy in front, lifts the limit.
+    pub max_connections_per_client: usize,
     /// A Postgres with pgvector; a private one is started when this is not set.
     pub database_url: Option<Secret>,
     /// A Redis for cached values; they are kept in this process when this is not set.
@@ -86,6 +104,15 @@ impl Default for Config {
             grpc_addr: SocketAddr::from(([127, 0, 0, 1], 50051)),
             edge_addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
             core_url: "http://127.0.0.1:50051".into(),
+            core_ca: None,
+            core_cert: None,
+            core_key: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            hsts: false,
+            max_connections: 1024,
+            max_connections_per_client: 256,
             database_url: None,
             redis_url: None,
             database_connections: 16,

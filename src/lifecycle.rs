@@ -1,12 +1,14 @@
 //! From start to stop: open what the process needs, serve, and on SIGTERM drain and leave.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use euhub_edge::http::{EdgeConfig, RateLimit, RouteClass, SharedLimiter, Upstream};
+use euhub_edge::http::{EdgeConfig, RateLimit, RouteClass, SharedLimiter};
+use euhub_edge::listen::{self, ListenConfig, Tls, TlsFiles};
 use euhub_edge::plan::Plan;
+use futures_util::FutureExt;
 use ipnet::IpNet;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -14,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -34,6 +36,8 @@ use crate::search::service::Search;
 use crate::server::{self, Parts};
 use crate::{database, jobs, telemetry};
 
+/// Calls that one connection may have open at once.
+const MAX_STREAMS: u32 = 256;
 /// How long draining may take; the process leaves before an orchestrator's 30 s are over.
 const DRAIN: Duration = Duration::from_secs(25);
 /// How long connections may take to come back.
@@ -175,17 +179,23 @@ pub async fn run(
             };
             let core = server::core(parts, health)?;
             upstream = Some(server::in_process(core.clone()));
-            tasks.spawn(server::serve(core, listener, stopping.clone()));
+            let listen = listen_config(&config, Port::Grpc)?;
+            let serving = listen::serve(listener, server::on_socket(core), listen, stopping.clone());
+            tasks.spawn(serving.map(Ok));
             tasks.spawn(watch_readiness(database.pool.clone(), reporter.clone(), stopping.clone()));
         }
     }
     if let Some(listener) = rest {
         let upstream = match upstream {
             Some(upstream) => upstream,
-            None => server::ending_watches(remote(&config.core_url)?, &plan, stopping.clone()),
+            None => {
+                let remote = euhub_edge::upstream::connect(core_endpoint(&config, &config.core_url)?);
+                server::ending_watches(remote, &plan, stopping.clone())
+            }
         };
         let router = euhub_edge::http::router(plan, upstream, edge_config(&config, redis.as_ref())?)?;
-        tasks.spawn(server::serve_edge(router, listener, stopping.clone()));
+        let serving = listen::serve(listener, router, listen_config(&config, Port::Rest)?, stopping.clone());
+        tasks.spawn(serving.map(Ok));
     }
 
     ready();
@@ -282,14 +292,71 @@ async fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<
     listener.with_context(|| format!("cannot listen on {address}; set {setting} to another address"))
 }
 
-/// A core in another process; it need not be up yet.
-fn remote(url: &str) -> anyhow::Result<Upstream> {
+/// A core in another process.
+pub fn core_endpoint(config: &Config, url: &str) -> anyhow::Result<Endpoint> {
     let endpoint = Endpoint::from_shared(url.to_owned())
-        .context("core_url")?
+        .with_context(|| format!("`{url}` is no address of a core"))?
         .connect_timeout(Duration::from_secs(1))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30));
-    Ok(euhub_edge::upstream::connect(endpoint))
+    if endpoint.uri().scheme_str() != Some("https") {
+        return Ok(endpoint);
+    }
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut tls = ClientTlsConfig::new();
+    tls = match &config.core_ca {
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+        None => tls.with_native_roots(),
+    };
+    if let Some((cert, key)) = pair("core_cert", &config.core_cert, "core_key", &config.core_key)? {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    endpoint.tls_config(tls).context("core_ca, core_cert and core_key")
+}
+
+/// Two settings that go together.
+fn pair<'a>(
+    first_name: &str,
+    first: &'a Option<PathBuf>,
+    second_name: &str,
+    second: &'a Option<PathBuf>,
+) -> anyhow::Result<Option<(&'a Path, &'a Path)>> {
+    match (first, second) {
+        (Some(first), Some(second)) => Ok(Some((first, second))),
+        (None, None) => Ok(None),
+        (None, _) => bail!("{second_name} is set without {first_name}"),
+        (_, None) => bail!("{first_name} is set without {second_name}"),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Grpc,
+    Rest,
+}
+
+fn listen_config(config: &Config, port: Port) -> anyhow::Result<ListenConfig> {
+    let files = pair("tls_cert", &config.tls_cert, "tls_key", &config.tls_key)?;
+    let client_ca = config.tls_client_ca.clone();
+    if files.is_none() && client_ca.is_some() {
+        bail!("tls_client_ca is set without tls_cert and tls_key");
+    }
+    let tls = files.map(|(cert, key)| {
+        Tls::load(TlsFiles {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            client_ca: client_ca.filter(|_| port == Port::Grpc),
+        })
+    });
+    let proxied = !config.trusted_proxies.is_empty();
+    Ok(ListenConfig {
+        tls: tls.transpose()?,
+        http2_only: port == Port::Grpc,
+        max_streams: MAX_STREAMS,
+        max_connections: config.max_connections,
+        max_connections_per_address: if proxied { 0 } else { config.max_connections_per_client },
+        ..ListenConfig::default()
+    })
 }
 
 fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeConfig> {
@@ -324,6 +391,7 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
         ],
         rate_exempt: config.rate_limit_exempt.clone(),
         shared_limiter,
+        hsts: config.hsts || config.tls_cert.is_some(),
         error_domain: "euhub".into(),
         api_title: "EU Intelligence Hub".into(),
         api_version: env!("CARGO_PKG_VERSION").into(),

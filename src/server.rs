@@ -1,6 +1,5 @@
 //! The gRPC services and the layers in front of them, in order: access line, deadline, authorization.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,8 @@ use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyStream, StreamBody};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
@@ -53,8 +49,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 /// Largest answer: a page of 100 whole articles.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
-/// Calls that one connection may have open at once.
-const MAX_STREAMS: u32 = 256;
 
 /// What the services are made of.
 #[derive(Debug)]
@@ -112,17 +106,9 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     Ok(router.layer(from_fn_with_state(parts.authorizer, auth::authorize)).layer(from_fn(deadline)))
 }
 
-/// Serves gRPC on a socket until `stopping`; then in-flight calls finish and new ones are refused.
-pub async fn serve(router: Router, listener: TcpListener, stopping: CancellationToken) -> anyhow::Result<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .max_concurrent_streams(MAX_STREAMS)
-        .add_routes(Routes::from(router.layer(from_fn(telemetry::access))))
-        .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
-        .await?;
-    Ok(())
+/// The services for a socket: with an access line for each call.
+pub fn on_socket(core: Router) -> Router {
+    core.layer(from_fn(telemetry::access))
 }
 
 /// The services for the edge in this process, with no socket between.
@@ -161,17 +147,6 @@ fn end_with(body: tonic::body::Body, stopping: CancellationToken) -> tonic::body
     });
     let frames = BodyStream::new(body).take_until(stopping.cancelled_owned());
     tonic::body::Body::new(StreamBody::new(Box::pin(frames.chain(end.filter_map(ready)))))
-}
-
-/// Serves REST until `stopping`; then in-flight requests finish.
-pub async fn serve_edge(
-    router: Router,
-    listener: TcpListener,
-    stopping: CancellationToken,
-) -> anyhow::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await?;
-    Ok(())
 }
 
 /// Who makes a call; the authorization layer put it there.

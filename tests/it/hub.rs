@@ -18,6 +18,7 @@ use euhub::search::service::Search;
 use euhub::seed;
 use euhub::server::{self, Parts};
 use euhub_edge::http::{EdgeConfig, RateLimit};
+use euhub_edge::listen::{self, ListenConfig};
 use euhub_edge::plan::Plan;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -156,14 +157,15 @@ impl Hub {
         let core = server::core(parts, health).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = listener.local_addr().unwrap();
-        tokio::spawn(server::serve(core.clone(), listener, stopping.clone()));
+        let http2 = ListenConfig { http2_only: true, ..ListenConfig::default() };
+        tokio::spawn(listen::serve(listener, server::on_socket(core.clone()), http2, stopping.clone()));
 
         let config =
             EdgeConfig { rate_limit: RateLimit::OFF, route_classes: Vec::new(), ..EdgeConfig::default() };
         let edge = euhub_edge::http::router(plan, server::in_process(core), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = listener.local_addr().unwrap();
-        tokio::spawn(server::serve_edge(edge, listener, stopping.clone()));
+        tokio::spawn(listen::serve(listener, edge, ListenConfig::default(), stopping.clone()));
         // reqwest wants a provider for TLS even where nothing uses it; another test may have set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -1,4 +1,4 @@
-//! The routes that every edge has: index, health and the OpenAPI document.
+//! The routes that every edge has: index, health and the OpenAPI document; the page over it is in `docs`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,24 +51,34 @@ pub(crate) async fn index(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> 
     let body = json!({
         "title": edge.config.api_title,
         "version": edge.config.api_version,
-        "links": {"openapi": "/api/openapi.json", "health": "/health"},
+        "links": {"docs": "/docs", "openapi": "/api/openapi.json", "health": "/health"},
     });
-    document(&edge, &headers, Bytes::from(body.to_string()))
+    json_document(&edge, &headers, Bytes::from(body.to_string())).await
 }
 
 /// `GET /api/openapi.json`.
 pub(crate) async fn openapi(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Response {
-    document(&edge, &headers, edge.openapi.clone())
+    json_document(&edge, &headers, edge.openapi.clone()).await
 }
 
-fn document(edge: &Edge, headers: &HeaderMap, json: Bytes) -> Response {
-    if let Err(failure) = negotiate::accept_json(headers) {
-        return failure.into_response(&edge.config.error_domain);
+async fn json_document(edge: &Edge, headers: &HeaderMap, json: Bytes) -> Response {
+    match negotiate::accept_json(headers) {
+        Ok(()) => document(edge, headers, negotiate::JSON, json).await,
+        Err(failure) => failure.into_response(&edge.config.error_domain),
     }
-    let mut response = Response::new(Body::from(json.clone()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(negotiate::JSON));
+}
+
+/// A document that holds as long as this process: revalidated by its ETag, compressed once.
+pub(crate) async fn document(edge: &Edge, headers: &HeaderMap, media: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body.clone()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    cache::revalidate(headers, &json, response)
+    let response = cache::revalidate(headers, &body, response);
+    if response.status() == StatusCode::OK {
+        edge.compressed.apply(headers, &body, response).await
+    } else {
+        response
+    }
 }
 
 /// `GET /health`: 200 while the upstream serves, else 503.

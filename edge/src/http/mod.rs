@@ -6,6 +6,7 @@ mod call;
 mod compress;
 mod config;
 mod details;
+mod docs;
 mod failure;
 mod fixed;
 mod frame;
@@ -56,7 +57,7 @@ pub type Upstream = tower::util::BoxCloneSyncService<
     tower::BoxError,
 >;
 
-/// Paths that are not the services'.
+/// Paths that are not the services', [`docs::PATHS`] aside.
 const FIXED_ROUTES: [&str; 3] = ["/", "/health", "/api/openapi.json"];
 
 /// Bindings or settings that the edge cannot serve.
@@ -103,10 +104,11 @@ pub(crate) struct Edge {
     compressed: compress::Compressed,
     details: details::Details,
     openapi: Bytes,
+    assets: docs::Assets,
     health: fixed::Health,
 }
 
-/// Builds the edge of a service: its bindings, `/`, `/health` and `/api/openapi.json`.
+/// Builds the edge of a service: its bindings, `/`, `/health`, `/api/openapi.json` and `/docs`.
 ///
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address, all clients share
 /// one rate limit.
@@ -127,6 +129,7 @@ pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result
     let edge = Arc::new(Edge {
         openapi: openapi::document(&plan, &config.api_title, &config.api_version).into(),
         details: details::Details::new()?,
+        assets: docs::Assets::new(),
         health: fixed::Health::default(),
         grpc_classes: grpc_classes.collect(),
         compressed: compress::Compressed::new(config.compressed_cache_bytes),
@@ -140,6 +143,10 @@ pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result
         .route("/", get(fixed::index))
         .route("/api/openapi.json", get(fixed::openapi))
         .route("/health", get(fixed::health))
+        .route("/docs", get(docs::page))
+        .route("/docs/init.js", get(docs::init))
+        .route("/docs/swagger-ui.css", get(docs::asset))
+        .route("/docs/swagger-ui-bundle.js", get(docs::asset))
         .method_not_allowed_fallback(fixed::method_not_allowed)
         .fallback_service(Transcode(edge.clone()))
         .layer(limits)

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    Edge, FIXED_ROUTES,
+    Edge, FIXED_ROUTES, docs,
     failure::{Failure, allow_header},
     grpc_web,
     matcher::Outcome,
@@ -35,7 +35,7 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let peer = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>().map(|peer| peer.0.ip());
     let address = protect::client_address(peer, request.headers(), &edge.config.trusted_proxies);
     let path = request.uri().path();
-    let fixed = FIXED_ROUTES.contains(&path);
+    let fixed = FIXED_ROUTES.contains(&path) || docs::PATHS.contains(&path);
     let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let too_long = length > edge.config.max_uri_bytes;
     let grpc_web = grpc_web::spoken(request.headers());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop the test as tests do")]
 
 mod bodies;
+mod docs;
 mod errors;
 mod fixed;
 mod grpc_web;

@@ -1,6 +1,7 @@
 //! From path, query and body to the request message, and its answer.
 
 use axum::body::Body;
+use euhub_edge::http::{EdgeConfig, RateLimit, RouteClass};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -28,6 +29,18 @@ async fn templates_with_a_pattern_in_the_variable() {
 #[tokio::test]
 async fn templates_with_a_double_star() {
     assert_eq!(name("/v1/files/a/b/c%20d").await, "files/a/b/c d");
+}
+
+#[tokio::test]
+async fn templates_decode_percent_escapes() {
+    assert_eq!(name("/v1/plain/a%2Fb%20c").await, "a/b c");
+    assert_eq!(name("/v1/plain/%E6%97%A5%E6%9C%AC+1").await, "\u{65e5}\u{672c}+1");
+    // In a variable of several segments a slash that was escaped stays so, or it could not be told from the others.
+    assert_eq!(name("/v1/files/a%2Fb/c%25d").await, "files/a%2Fb/c%d");
+    for bad in ["/v1/plain/%", "/v1/plain/%4", "/v1/plain/%zz", "/v1/plain/%FF"] {
+        let answer = get(&app(), bad).await;
+        assert_eq!((answer.status, answer.error().0.as_str()), (StatusCode::BAD_REQUEST, "MALFORMED_PATH"));
+    }
 }
 
 #[tokio::test]
@@ -215,4 +228,15 @@ async fn private_answers_are_not_stored() {
     let posted = send_json(&app(), Method::POST, "/v1/echo", "{}").await;
     assert_eq!(posted.header("cache-control"), "no-store");
     assert!(!posted.headers.contains_key("etag"));
+}
+
+#[tokio::test]
+async fn cache_control_is_the_route_class_s() {
+    let minute = RouteClass::new("plain", RateLimit::OFF, &["GET /v1/plain/*"]).cache_control("max-age=60");
+    let (app, _) = app_with(EdgeConfig { route_classes: vec![minute], ..config() });
+    assert_eq!(get(&app, "/v1/plain/x").await.header("cache-control"), "max-age=60");
+    assert_eq!(get(&app, "/v1/echo").await.header("cache-control"), "no-cache");
+    let authorized = get_with(&app, "/v1/plain/x", &[("authorization", "Bearer x")]).await;
+    assert_eq!(authorized.header("cache-control"), "no-store");
+    assert_eq!(get(&app, "/v1/fail?code=5").await.header("cache-control"), "no-store");
 }
