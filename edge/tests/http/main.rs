@@ -5,6 +5,8 @@
 mod bodies;
 mod errors;
 mod fixed;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 mod grpc_web;
 mod json_schema;
 mod listen;
