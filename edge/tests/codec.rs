@@ -4,8 +4,12 @@
 
 #[path = "codec/from_json.rs"]
 mod from_json;
-#[path = "codec/no_panic.rs"]
-mod no_panic;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
+#[path = "codec/fuzz.rs"]
+mod fuzzing;
+#[path = "codec/grammar.rs"]
+mod grammar;
 #[path = "codec/params.rs"]
 mod params;
 #[path = "codec/plan.rs"]

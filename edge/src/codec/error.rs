@@ -20,6 +20,9 @@ pub enum WireError {
     /// Messages nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
     #[error("messages are nested too deeply")]
     TooDeep,
+    /// Wire bytes over 4 GiB, or JSON over ten times the wire bytes and 16 MiB.
+    #[error("the message is too large for JSON")]
+    TooLarge,
     /// A well-known type outside the range that ProtoJSON gives it.
     #[error("a {0} value has no JSON form")]
     NoJsonForm(&'static str),

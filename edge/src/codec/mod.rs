@@ -14,6 +14,7 @@ mod time;
 mod wire;
 
 pub use error::{JsonError, JsonErrorKind, ParamError, ParamErrorKind, WireError};
+pub use params::ParamWriter;
 
 use crate::plan::{FieldPath, MessageId, Plan};
 
@@ -71,23 +72,4 @@ pub fn field_from_json(
     out: &mut Vec<u8>,
 ) -> Result<(), JsonError> {
     decode::field(plan, message, field, json, out)
-}
-
-/// Appends the wire bytes of the fields that query parameters or path variables name.
-///
-/// `bound` holds the dotted paths that something else has set already (path variables, the body field): a
-/// parameter for one of them, or for a field below one, is an error. Each parameter is written with the messages
-/// around it and zeros are written too: by protobuf's merge rules the result may follow or precede the bytes of a
-/// body, and what comes last wins.
-///
-/// # Errors
-/// Names the parameter at fault: unknown, malformed, duplicate, already bound, or the second of a oneof.
-pub fn params_to_wire(
-    plan: &Plan,
-    message: MessageId,
-    params: &[Param<'_>],
-    bound: &[&str],
-    out: &mut Vec<u8>,
-) -> Result<(), ParamError> {
-    params::write(plan, message, params, bound, out)
 }

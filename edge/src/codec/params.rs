@@ -1,6 +1,6 @@
 //! Query parameters and path variables to wire bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::error::shortened;
 use super::scalar::{
@@ -11,47 +11,83 @@ use super::wire::{begin_length, end_length};
 use super::{MAX_DEPTH, Param, ParamError, ParamErrorKind, time};
 use crate::plan::{FieldPlan, Kind, Label, MessageId, MessagePlan, Plan, WellKnown};
 
-pub(super) fn write(
-    plan: &Plan,
+/// Writes the fields that the query parameters or path variables of one request name.
+///
+/// Each parameter is written with the messages around it and zeros are written too: by protobuf's merge rules the
+/// result may follow or precede the bytes of a body, and what comes last wins.
+#[derive(Debug)]
+pub struct ParamWriter<'p> {
+    plan: &'p Plan,
     message: MessageId,
-    params: &[Param<'_>],
-    bound: &[&str],
-    out: &mut Vec<u8>,
-) -> Result<(), ParamError> {
-    let bound: Vec<_> = bound.iter().filter_map(|name| resolve(plan, message, name).ok()).collect();
-    let mut given = HashSet::new();
-    let mut oneofs = HashMap::new();
-    for param in params {
-        write_one(plan, message, param, &bound, &mut given, &mut oneofs, out).map_err(|(kind, detail)| {
+    bound: Vec<Path<'p>>,
+    seen: Seen,
+}
+
+impl<'p> ParamWriter<'p> {
+    /// For parameters of `message`. `bound` holds the dotted paths that something else has set already (path
+    /// variables, the body field): a parameter for one of them, or for a field below one, is an error.
+    pub fn new(plan: &'p Plan, message: MessageId, bound: &[&str]) -> Self {
+        let bound = bound.iter().filter_map(|name| resolve(plan, message, name).ok()).collect();
+        ParamWriter { plan, message, bound, seen: Seen::default() }
+    }
+
+    /// Appends the wire bytes of one parameter.
+    ///
+    /// # Errors
+    /// Names the parameter at fault: unknown, malformed, duplicate, already bound, or the second of a oneof.
+    pub fn write(&mut self, param: Param<'_>, out: &mut Vec<u8>) -> Result<(), ParamError> {
+        self.write_field(param, out).map_err(|(kind, detail)| {
             let name = shortened(param.name);
             let description = match kind {
                 ParamErrorKind::Unknown => format!("unknown parameter `{name}`"),
                 _ => format!("`{name}`: {detail}"),
             };
             ParamError { name, kind, description }
-        })?;
+        })
     }
-    Ok(())
+
+    fn write_field(&mut self, param: Param<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+        let path = resolve(self.plan, self.message, param.name)?;
+        if self.bound.iter().any(|bound| same_fields(bound, &path)) {
+            return Err((ParamErrorKind::AlreadyBound, "set by the path or the body".to_owned()));
+        }
+        let Some((&(parent, index), ancestors)) = path.split_last() else { return Ok(()) };
+        let field = &parent.fields[index];
+        self.seen.add(&path)?;
+        let starts: Vec<_> = ancestors
+            .iter()
+            .map(|(message, index)| {
+                out.extend_from_slice(&message.fields[*index].tag);
+                begin_length(out)
+            })
+            .collect();
+        put_field(self.plan, field, param.value, out)?;
+        for start in starts.into_iter().rev() {
+            end_length(start, out);
+        }
+        Ok(())
+    }
 }
 
 /// The fields that lead from a message to one of its (nested) fields.
 type Path<'p> = Vec<(&'p MessagePlan, usize)>;
-type Indices = Vec<usize>;
 type Problem = (ParamErrorKind, String);
 
-fn indices(path: &Path<'_>) -> Indices {
-    path.iter().map(|(_, index)| *index).collect()
+/// Whether one of two paths leads through the other.
+fn same_fields(one: &Path<'_>, other: &Path<'_>) -> bool {
+    one.iter().zip(other).all(|((_, one), (_, other))| one == other)
 }
 
 fn resolve<'p>(plan: &'p Plan, message: MessageId, name: &str) -> Result<Path<'p>, Problem> {
-    let mut path = Path::new();
+    let unknown = || (ParamErrorKind::Unknown, String::new());
+    let mut path = Path::with_capacity(name.split('.').count().min(MAX_DEPTH));
     let mut next = Some(message);
     for part in name.split('.') {
         let message = match next {
             Some(id) if path.len() < MAX_DEPTH => plan.get(id),
-            _ => return Err((ParamErrorKind::Unknown, String::new())),
+            _ => return Err(unknown()),
         };
-        let index = message.names.get(part).ok_or((ParamErrorKind::Unknown, String::new()))?;
+        let index = message.names.get(part).ok_or_else(unknown)?;
         path.push((message, index));
         let field = &message.fields[index];
         next = match (field.kind, field.label) {
@@ -62,47 +98,48 @@ fn resolve<'p>(plan: &'p Plan, message: MessageId, name: &str) -> Result<Path<'p
     Ok(path)
 }
 
-/// `oneofs` tells, for each message on the way (by its path) and oneof of it, which member is set.
-fn write_one<'p>(
-    plan: &'p Plan,
-    message: MessageId,
-    param: &Param<'_>,
-    bound: &[Path<'p>],
-    given: &mut HashSet<Indices>,
-    oneofs: &mut HashMap<(Indices, usize), usize>,
-    out: &mut Vec<u8>,
-) -> Result<(), Problem> {
-    let path = resolve(plan, message, param.name)?;
-    let at = indices(&path);
-    if bound.iter().any(|bound| at.starts_with(&indices(bound)) || indices(bound).starts_with(&at)) {
-        return Err((ParamErrorKind::AlreadyBound, "set by the path or the body".to_owned()));
-    }
-    let Some(&(parent, index)) = path.last() else { return Ok(()) };
-    let field = &parent.fields[index];
-    let repeated = matches!(field.label, Label::Repeated { .. });
-    if !given.insert(at.clone()) && !repeated {
-        return Err((ParamErrorKind::Duplicate, "given twice".to_owned()));
-    }
-    for (depth, (message, index)) in path.iter().enumerate() {
-        let Some(oneof) = message.fields[*index].oneof else { continue };
-        if *oneofs.entry((at[..depth].to_vec(), oneof)).or_insert(*index) != *index {
-            let detail = format!("another member of the oneof `{}` is set", message.oneofs[oneof]);
-            return Err((ParamErrorKind::OneofConflict, detail));
+/// What the parameters so far have set: a tree whose nodes are messages, numbered as they come, and whose root is 0.
+/// One entry for each part of a name, and small ones: a request may hold little else.
+#[derive(Debug, Default)]
+struct Seen {
+    entries: BTreeMap<(u32, Place), u32>,
+    nodes: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// A message in a message, with its own node.
+    Child(u32),
+    /// A field that was given itself.
+    Given(u32),
+    /// A oneof, with the index of its member that is set.
+    Oneof(u32),
+}
+
+impl Seen {
+    fn add(&mut self, path: &Path<'_>) -> Result<(), Problem> {
+        let mut node = 0;
+        for (depth, (message, index)) in path.iter().enumerate() {
+            let (field, member) = (&message.fields[*index], *index as u32);
+            if let Some(oneof) = field.oneof
+                && *self.entries.entry((node, Place::Oneof(oneof as u32))).or_insert(member) != member
+            {
+                let detail = format!("another member of the oneof `{}` is set", message.oneofs[oneof]);
+                return Err((ParamErrorKind::OneofConflict, detail));
+            }
+            if depth + 1 < path.len() {
+                node = *self.entries.entry((node, Place::Child(member))).or_insert_with(|| {
+                    self.nodes += 1;
+                    self.nodes
+                });
+            } else if !matches!(field.label, Label::Repeated { .. })
+                && self.entries.insert((node, Place::Given(member)), 0).is_some()
+            {
+                return Err((ParamErrorKind::Duplicate, "given twice".to_owned()));
+            }
         }
+        Ok(())
     }
-    let ancestors = &path[..path.len() - 1];
-    let starts: Vec<_> = ancestors
-        .iter()
-        .map(|(message, index)| {
-            out.extend_from_slice(&message.fields[*index].tag);
-            begin_length(out)
-        })
-        .collect();
-    put_field(plan, field, param.value, out)?;
-    for start in starts.into_iter().rev() {
-        end_length(start, out);
-    }
-    Ok(())
 }
 
 fn put_field(plan: &Plan, field: &FieldPlan, value: &str, out: &mut Vec<u8>) -> Result<(), Problem> {

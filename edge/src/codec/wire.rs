@@ -59,6 +59,24 @@ impl<'a> Reader<'a> {
         Ok(Some((number, self.scalar(wire_type)?)))
     }
 
+    /// The next field's value, if that field has this number; if not, the reader stays where it is.
+    #[inline]
+    pub(super) fn next_of(&mut self, number: u32) -> Result<Option<Raw<'a>>, WireError> {
+        let mut ahead = *self;
+        match ahead.next()? {
+            Some((same, raw)) if same == number => {
+                *self = ahead;
+                Ok(Some(raw))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What is still to be read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next value of a packed run of `kind`; `None` at the end.
     #[inline]
     pub(super) fn next_packed(&mut self, kind: Kind) -> Result<Option<Raw<'a>>, WireError> {

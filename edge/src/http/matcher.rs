@@ -103,27 +103,25 @@ impl Matcher {
     pub fn find(&self, method: &Method, path: &str) -> Outcome {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let Some(path) = path.strip_prefix('/') else { return Outcome::NotFound };
-        let mut raw: Vec<&str> = path.split('/').collect();
         // A known verb shadows a variable that would take the colon as part of its value.
-        let last = raw.len() - 1;
-        if let Some((word, verb)) = raw[last].rsplit_once(':') {
-            let whole = std::mem::replace(&mut raw[last], word);
-            match self.search(method, &raw, Some(verb)) {
-                Outcome::NotFound => raw[last] = whole,
+        if let Some((path, verb)) = path.rsplit_once(':')
+            && !verb.contains('/')
+        {
+            match self.search(method, path, Some(verb)) {
+                Outcome::NotFound => {}
                 outcome => return outcome,
             }
         }
-        self.search(method, &raw, None)
+        self.search(method, path, None)
     }
 
-    fn search(&self, method: &Method, raw: &[&str], verb: Option<&str>) -> Outcome {
-        let Some(words) = raw.iter().map(|segment| decode(segment, false)).collect::<Option<Vec<_>>>() else {
+    fn search(&self, method: &Method, path: &str, verb: Option<&str>) -> Outcome {
+        if path.split('/').any(|segment| decode(segment, false).is_none()) {
             return Outcome::Malformed;
-        };
-        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-        let mut search = Search { nodes: &self.nodes, words: &words, method, verb, others: Vec::new() };
-        match search.walk(0, 0) {
-            Some(route) => match self.templates[&route].values(raw) {
+        }
+        let mut search = Search { nodes: &self.nodes, method, verb, others: Vec::new() };
+        match search.walk(0, Some(path)) {
+            Some(route) => match self.templates[&route].values(path) {
                 Some(values) => Outcome::Found(
                     route,
                     values.into_iter().map(|(field, value)| (field.to_owned(), value)).collect(),
@@ -158,25 +156,27 @@ fn allowed(mut methods: Vec<Method>) -> Vec<Method> {
 
 struct Search<'a> {
     nodes: &'a [Node],
-    words: &'a [&'a str],
     method: &'a Method,
     verb: Option<&'a str>,
     others: Vec<Method>,
 }
 
 impl Search<'_> {
-    fn walk(&mut self, node: usize, at: usize) -> Option<RouteId> {
+    /// Looks below a node for the rest of a path, `None` behind its last segment. Segments are cut off and decoded one
+    /// by one: a list of them would be many times as large as a path of slashes.
+    fn walk(&mut self, node: usize, path: Option<&str>) -> Option<RouteId> {
         let nodes = self.nodes;
         let node = &nodes[node];
-        if let Some(word) = self.words.get(at) {
-            if let Some(&child) = node.literals.get(*word)
-                && let Some(route) = self.walk(child, at + 1)
+        if let Some(path) = path {
+            let (segment, behind) = cut(path);
+            if let Some(&child) = node.literals.get(&*decode(segment, false)?)
+                && let Some(route) = self.walk(child, behind)
             {
                 return Some(route);
             }
             if let Some(child) = node.one
-                && !word.is_empty()
-                && let Some(route) = self.walk(child, at + 1)
+                && !segment.is_empty()
+                && let Some(route) = self.walk(child, behind)
             {
                 return Some(route);
             }
@@ -185,13 +185,26 @@ impl Search<'_> {
                 if end.method == *self.method {
                     return Some(end.route);
                 }
-                self.others.push(end.method.clone());
+                if !self.others.contains(&end.method) {
+                    self.others.push(end.method.clone());
+                }
             }
         }
         let child = node.rest?;
         // Taking the least first lets the literals behind `**` match as early as they can.
-        (at..=self.words.len()).find_map(|next| self.walk(child, next))
+        let mut path = path;
+        loop {
+            if let Some(route) = self.walk(child, path) {
+                return Some(route);
+            }
+            path = cut(path?).1;
+        }
     }
+}
+
+/// The first segment of a path, and what is behind it.
+fn cut(path: &str) -> (&str, Option<&str>) {
+    path.split_once('/').map_or((path, None), |(segment, behind)| (segment, Some(behind)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! From an HTTP request to gRPC messages.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     error::Error as _,
     sync::{
@@ -14,7 +13,7 @@ use axum::body::Body;
 use bytes::{Buf, Bytes};
 use futures_util::stream;
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
     request::Parts,
 };
@@ -31,7 +30,7 @@ use super::{
     route::{ImpliedMask, RawInput, Route},
     template, wire,
 };
-use crate::codec::{self, JsonError, JsonErrorKind, Param, ParamError, ParamErrorKind};
+use crate::codec::{self, JsonError, JsonErrorKind, Param, ParamError, ParamErrorKind, ParamWriter};
 use crate::plan;
 
 /// A parameter with its field path and value.
@@ -55,14 +54,8 @@ pub(crate) async fn read(
     body: Body,
     deadline: Instant,
 ) -> Result<Upload, Failure> {
-    let mut query = query(parts.uri.query().unwrap_or_default())?;
-    if let Some(field) = &route.resume_field
-        && let Some(id) = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok())
-        && !query.iter().any(|(name, _)| plain(name) == plain(field))
-    {
-        query.push((field.clone(), id.to_owned()));
-    }
-    let fields = parameters(edge, route, variables, &query)?;
+    let query = parts.uri.query().unwrap_or_default();
+    let fields = parameters(edge, route, variables, query, parts.headers.get("last-event-id"))?;
     if route.client_streaming && route.raw_input.is_none() {
         let message = "client streams of JSON are not offered over HTTP/JSON";
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, "CLIENT_STREAM", message));
@@ -84,7 +77,7 @@ pub(crate) async fn read(
             }
         }
         if let Some(mask) = &route.implied_mask
-            && !query.iter().any(|(name, _)| mask.names.contains(name))
+            && !template::pairs(query).flatten().any(|(name, _)| mask.names.iter().any(|mask| *mask == name))
         {
             imply_mask(mask, &json, &mut message);
         }
@@ -95,25 +88,41 @@ pub(crate) async fn read(
 }
 
 /// The wire bytes of query parameters and path variables.
-fn parameters(edge: &Edge, route: &Route, variables: &[Pair], query: &[Pair]) -> Result<Vec<u8>, Failure> {
+fn parameters(
+    edge: &Edge,
+    route: &Route,
+    variables: &[Pair],
+    query: &str,
+    last_event: Option<&HeaderValue>,
+) -> Result<Vec<u8>, Failure> {
     let mut fields = Vec::new();
-    if !query.is_empty() {
+    let bound: Vec<&str> = route.bound.iter().map(String::as_str).collect();
+    let mut writer = ParamWriter::new(&edge.plan, route.input, &bound);
+    let mut put = |name: &str, value: &str| {
         if route.binding.body == plan::Body::All {
-            let (name, _) = &query[0];
             return Err(Failure::invalid(
                 "UNKNOWN_PARAMETER",
-                name.as_str(),
+                name,
                 "this method takes all its fields in the body",
             ));
         }
-        let bound: Vec<&str> = route.bound.iter().map(String::as_str).collect();
-        let params: Vec<Param<'_>> = query.iter().map(|(name, value)| Param { name, value }).collect();
-        codec::params_to_wire(&edge.plan, route.input, &params, &bound, &mut fields)
-            .map_err(param_failure)?;
+        writer.write(Param { name, value }, &mut fields).map_err(param_failure)
+    };
+    let mut resume = route.resume_field.as_ref().zip(last_event.and_then(|id| id.to_str().ok()));
+    for pair in template::pairs(query) {
+        let (name, value) =
+            pair.map_err(|name| Failure::invalid("MALFORMED_QUERY", name, "is not percent-encoded UTF-8"))?;
+        resume = resume.filter(|(field, _)| plain(field) != plain(&name));
+        put(&name, &value)?;
+    }
+    if let Some((field, id)) = resume {
+        put(field, id)?;
     }
     if !variables.is_empty() {
-        let params: Vec<Param<'_>> = variables.iter().map(|(name, value)| Param { name, value }).collect();
-        codec::params_to_wire(&edge.plan, route.input, &params, &[], &mut fields).map_err(param_failure)?;
+        let mut writer = ParamWriter::new(&edge.plan, route.input, &[]);
+        for (name, value) in variables {
+            writer.write(Param { name, value }, &mut fields).map_err(param_failure)?;
+        }
     }
     Ok(fields)
 }
@@ -121,21 +130,6 @@ fn parameters(edge: &Edge, route: &Route, variables: &[Pair], query: &[Pair]) ->
 /// A field name without its case and underscores, in which its proto and JSON names agree.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
-}
-
-/// The pairs of a query string (`application/x-www-form-urlencoded`).
-fn query(query: &str) -> Result<Vec<Pair>, Failure> {
-    let decode = |text: &str| template::decode(&text.replace('+', " "), false).map(Cow::into_owned);
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            decode(name)
-                .zip(decode(value))
-                .ok_or_else(|| Failure::invalid("MALFORMED_QUERY", name, "is not percent-encoded UTF-8"))
-        })
-        .collect()
 }
 
 /// The JSON body; empty when there is none.

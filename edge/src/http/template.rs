@@ -60,12 +60,12 @@ impl Template {
         parse(template).map_err(|reason| TemplateError { template: template.to_owned(), reason })
     }
 
-    /// Values of the variables for a path of this template, given its raw (still encoded) segments.
+    /// Values of the variables for a path of this template, still encoded and without its first slash.
     ///
     /// A variable of one `*` is decoded in full. In one of several segments `%2F` stays as it is, so that the slashes
     /// of the value are those of the path (`google/api/http.proto`). `None` when an escape is malformed or not UTF-8.
-    pub fn values<'t>(&'t self, raw: &[&str]) -> Option<Vec<(&'t str, String)>> {
-        let extra = raw.len() as isize - self.segments.len() as isize;
+    pub fn values<'t>(&'t self, path: &str) -> Option<Vec<(&'t str, String)>> {
+        let extra = path.split('/').count() as isize - self.segments.len() as isize;
         let rest = self.segments.iter().position(|s| *s == Segment::Rest);
         // Segments behind `**` lie further on by what it swallowed beyond one (or one less when it took none).
         let place = |index: usize| match rest {
@@ -75,10 +75,10 @@ impl Template {
         self.variables
             .iter()
             .map(|variable| {
-                let covered = &raw[place(variable.start)..place(variable.end)];
+                let (start, end) = (place(variable.start), place(variable.end));
                 let single = matches!(self.segments[variable.start..variable.end], [Segment::One]);
                 let mut value = String::new();
-                for (index, segment) in covered.iter().enumerate() {
+                for (index, segment) in path.split('/').take(end).skip(start).enumerate() {
                     if index > 0 {
                         value.push('/');
                     }
@@ -113,6 +113,22 @@ pub fn decode(segment: &str, keep_slash: bool) -> Option<Cow<'_, str>> {
         at += 3;
     }
     String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+/// The pairs of a query string (`application/x-www-form-urlencoded`), decoded one by one; the name as it stands when
+/// its pair cannot be decoded.
+pub fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), &str>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decode_form(name).zip(decode_form(value)).ok_or(name)
+    })
+}
+
+fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+    if text.contains('+') {
+        return decode(&text.replace('+', " "), false).map(|decoded| Cow::Owned(decoded.into_owned()));
+    }
+    decode(text, false)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -235,23 +251,20 @@ mod tests {
     #[test]
     fn one_segment_decodes_in_full_and_several_keep_the_encoded_slash() {
         let one = Template::parse("/v1/{name}").unwrap();
-        assert_eq!(one.values(&["v1", "a%2Fb%20%C3%A9"]).unwrap(), [("name", "a/b é".to_owned())]);
+        assert_eq!(one.values("v1/a%2Fb%20%C3%A9").unwrap(), [("name", "a/b é".to_owned())]);
         let many = Template::parse("/v1/{name=files/**}").unwrap();
-        assert_eq!(
-            many.values(&["v1", "files", "a%2Fb", "c%20d"]).unwrap(),
-            [("name", "files/a%2Fb/c d".to_owned())]
-        );
-        assert_eq!(many.values(&["v1", "files"]).unwrap(), [("name", "files".to_owned())]);
-        assert_eq!(one.values(&["v1", "%ff"]), None);
-        assert_eq!(one.values(&["v1", "%4"]), None);
+        assert_eq!(many.values("v1/files/a%2Fb/c%20d").unwrap(), [("name", "files/a%2Fb/c d".to_owned())]);
+        assert_eq!(many.values("v1/files").unwrap(), [("name", "files".to_owned())]);
+        assert_eq!(one.values("v1/%ff"), None);
+        assert_eq!(one.values("v1/%4"), None);
     }
 
     #[test]
     fn literals_after_a_double_star_keep_their_place() {
         let template = Template::parse("/v1/{path=**}/rows/{row}").unwrap();
-        let values = template.values(&["v1", "a", "b", "c", "rows", "7"]).unwrap();
+        let values = template.values("v1/a/b/c/rows/7").unwrap();
         assert_eq!(values, [("path", "a/b/c".to_owned()), ("row", "7".to_owned())]);
-        let values = template.values(&["v1", "rows", "7"]).unwrap();
+        let values = template.values("v1/rows/7").unwrap();
         assert_eq!(values, [("path", String::new()), ("row", "7".to_owned())]);
     }
 }

@@ -1,13 +1,13 @@
 use euhub_edge::codec::ParamErrorKind::{self, *};
-use euhub_edge::codec::{Param, ParamError, params_to_wire};
+use euhub_edge::codec::{Param, ParamError, ParamWriter};
 use prost_reflect::prost::Message;
 
 use crate::support::*;
 
 fn wire(params: &[(&str, &str)], bound: &[&str]) -> Result<Vec<u8>, ParamError> {
-    let params: Vec<_> = params.iter().map(|(name, value)| Param { name, value }).collect();
+    let mut writer = ParamWriter::new(&PLAN, id("GetRequest"), bound);
     let mut out = Vec::new();
-    params_to_wire(&PLAN, id("GetRequest"), &params, bound, &mut out).map(|()| out)
+    params.iter().try_for_each(|(name, value)| writer.write(Param { name, value }, &mut out)).map(|()| out)
 }
 
 fn assert_reads(params: &[(&str, &str)], json: &str) {

@@ -6,6 +6,8 @@ mod bodies;
 mod docs;
 mod errors;
 mod fixed;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 mod grpc_web;
 mod json_schema;
 mod listen;

@@ -12,18 +12,25 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// Where the key read last begins.
+    key: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(json: &'a [u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(json)
             .map_err(|error| Fault::new(JsonErrorKind::Syntax, "not valid UTF-8", error.valid_up_to()))?;
-        Ok(Lexer { text, at: 0, depth: 0 })
+        Ok(Lexer { text, at: 0, depth: 0, key: 0 })
     }
 
     /// A second reader that starts here.
     pub(super) fn lookahead(&self) -> Self {
-        Lexer { text: self.text, at: self.at, depth: self.depth }
+        Lexer { ..*self }
+    }
+
+    /// Length of the whole text.
+    pub(super) fn length(&self) -> usize {
+        self.text.len()
     }
 
     pub(super) fn offset(&self) -> usize {
@@ -75,6 +82,16 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
+    /// Takes an empty container. It counts as no level: on the way out, empty ones are written inside the deepest.
+    pub(super) fn take_empty(&mut self, brackets: [u8; 2]) -> bool {
+        let mut ahead = self.lookahead();
+        let empty = ahead.take(brackets[0]) && ahead.take(brackets[1]);
+        if empty {
+            self.at = ahead.at;
+        }
+        empty
+    }
+
     /// Moves to the next member of the object entered last, past its colon; `None` behind its `}`.
     #[inline]
     pub(super) fn next_key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Fault> {
@@ -100,6 +117,7 @@ impl<'a> Lexer<'a> {
             self.at += written.len();
             return Ok(Some(Cow::Borrowed(key)));
         }
+        self.key = self.at;
         let key = self.string()?;
         if !self.take(b':') {
             return Err(self.syntax("':'"));
@@ -159,6 +177,27 @@ impl<'a> Lexer<'a> {
             value.push_str(&self.text[self.at..self.at + plain]);
             self.at += plain;
         }
+    }
+
+    /// Where the key begins that [`Self::next_key`] gave last.
+    pub(super) fn key_offset(&self) -> usize {
+        self.key
+    }
+
+    /// The characters of a string that was read before and begins there.
+    pub(super) fn string_at(&self, start: usize) -> impl Iterator<Item = char> {
+        let mut ahead = Lexer { at: start + 1, ..*self };
+        std::iter::from_fn(move || match ahead.text[ahead.at..].chars().next()? {
+            '"' => None,
+            '\\' => {
+                ahead.at += 1;
+                ahead.escape().ok()
+            }
+            ch => {
+                ahead.at += ch.len_utf8();
+                Some(ch)
+            }
+        })
     }
 
     fn escape(&mut self) -> Result<char, Fault> {

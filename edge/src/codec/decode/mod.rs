@@ -39,8 +39,10 @@ fn decode<'a>(
     out: &'a mut Vec<u8>,
     read: impl FnOnce(&mut Decoder<'a>) -> Result<(), Fault>,
 ) -> Result<(), JsonError> {
+    // Wire bytes are seldom more than the JSON, and six times it at most.
+    out.reserve(json.len());
     let run = || {
-        let mut decoder = Decoder { plan, lexer: Lexer::new(json)?, depth: 0, out };
+        let mut decoder = Decoder { plan, lexer: Lexer::new(json)?, depth: 0, looked_ahead: 0, out };
         read(&mut decoder)?;
         decoder.lexer.finish()
     };
@@ -52,6 +54,8 @@ struct Decoder<'a> {
     lexer: Lexer<'a>,
     /// Messages and map entries around the one being written: what the recursion limit of its reader counts.
     depth: usize,
+    /// Bytes that were read only to find the type of an `Any`.
+    looked_ahead: usize,
     out: &'a mut Vec<u8>,
 }
 
@@ -119,14 +123,14 @@ impl<'a> Decoder<'a> {
     /// Reads a message's members; in an `Any` they have `@type` among them, already dealt with.
     fn object(&mut self, message: &'a MessagePlan, in_any: bool) -> Result<(), Fault> {
         self.open(b'{')?;
-        let (mut first, mut expected) = (true, 0);
+        let (mut first, mut expected, mut typed) = (true, 0, false);
         let (mut seen, mut oneofs) = (Bits::default(), Bits::default());
         loop {
             // Most callers send the fields in the order of their declaration. A plan's key starts with a comma.
             let guess = message.fields.get(expected).map(|field| (&field.key[1..], &*field.json_name));
             let Some(key) = self.lexer.next_key_or(&mut first, guess)? else { return Ok(()) };
             if in_any && key == "@type" {
-                self.lexer.skip()?;
+                self.skip_type(&mut typed)?;
                 continue;
             }
             let index = match message.fields.get(expected) {
@@ -207,8 +211,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn list(&mut self, field: &'a FieldPlan, packed: bool) -> Result<(), Fault> {
+        if self.lexer.take_empty(*b"[]") {
+            return Ok(());
+        }
         self.open(b'[')?;
-        let start = self.out.len();
         let run = packed.then(|| {
             self.out.extend_from_slice(&field.packed_tag);
             begin_length(self.out)
@@ -221,10 +227,8 @@ impl<'a> Decoder<'a> {
             self.value(field).map_err(|fault| fault.at_index(index))?;
             index += 1;
         }
-        match run {
-            Some(_) if index == 0 => self.out.truncate(start),
-            Some(run) => end_length(run, self.out),
-            None => {}
+        if let Some(run) = run {
+            end_length(run, self.out);
         }
         Ok(())
     }

@@ -7,12 +7,9 @@ use crate::codec::JsonErrorKind;
 use crate::codec::scalar::{self, Reason, integer, put_base64, put_bytes, put_integer};
 use crate::plan::{FieldPlan, Kind};
 
-/// A map key, to be told from the others of its map.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'a> {
-    Integer(i128),
-    Text(Cow<'a, str>),
-}
+/// What tells a map key from the others of its map: its value, or where in the JSON its text begins. A map may be
+/// nothing but keys of five bytes each, so that what is kept of each counts.
+type Key = u64;
 
 /// Makes the fault of a value that starts there.
 fn invalid(start: usize) -> impl Fn(Reason) -> Fault {
@@ -100,54 +97,67 @@ impl<'a> Decoder<'a> {
         let Kind::Message(entry) = field.kind else { return Err(self.wrong_type("a map")) };
         let entry = plan.get(entry);
         let [key_field, value_field] = &*entry.fields else { return Err(self.wrong_type("a map")) };
+        if self.lexer.take_empty(*b"{}") {
+            return Ok(());
+        }
         self.open(b'{')?;
         let mut first = true;
         let mut keys = Vec::new();
         while let Some(text) = self.lexer.next_key(&mut first)? {
+            let start = self.lexer.key_offset();
             self.out.extend_from_slice(&field.tag);
             self.nested(|decoder| {
-                decoder.map_key(key_field, &text)?;
+                keys.push(decoder.map_key(key_field, &text, start)?);
                 decoder.singular(value_field)
             })
             .map_err(|fault| fault.at_key(&text))?;
-            keys.push(match key_field.kind {
-                Kind::String | Kind::Bool => Key::Text(text),
-                _ => Key::Integer(integer(&text).unwrap_or_default()),
-            });
         }
-        self.distinct(keys)
+        self.distinct(key_field.kind, keys)
     }
 
-    fn distinct(&self, mut keys: Vec<Key<'_>>) -> Result<(), Fault> {
-        keys.sort_unstable();
-        let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) else { return Ok(()) };
-        let fault = self.fault(JsonErrorKind::DuplicateField, "given twice");
-        Err(match &twice[0] {
-            Key::Integer(number) => fault.at_key(&number.to_string()),
-            Key::Text(text) => fault.at_key(text),
-        })
+    fn distinct(&self, kind: Kind, mut keys: Vec<Key>) -> Result<(), Fault> {
+        let text = |key: Key| self.lexer.string_at(key as usize);
+        let twice = if kind == Kind::String {
+            keys.sort_unstable_by(|a, b| text(*a).cmp(text(*b)));
+            keys.windows(2).find(|pair| text(pair[0]).eq(text(pair[1])))
+        } else {
+            keys.sort_unstable();
+            keys.windows(2).find(|pair| pair[0] == pair[1])
+        };
+        let Some(&[key, _]) = twice else { return Ok(()) };
+        let key = match kind {
+            Kind::String => text(key).collect(),
+            Kind::Bool => (key == 1).to_string(),
+            Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => key.to_string(),
+            _ => (key as i64).to_string(),
+        };
+        Err(self.fault(JsonErrorKind::DuplicateField, "given twice").at_key(&key))
     }
 
-    fn map_key(&mut self, field: &FieldPlan, text: &str) -> Result<(), Fault> {
-        let invalid = invalid(self.lexer.offset());
-        let start = self.out.len();
+    fn map_key(&mut self, field: &FieldPlan, text: &str, start: usize) -> Result<Key, Fault> {
+        let invalid = invalid(start);
+        let tag = self.out.len();
         self.out.extend_from_slice(&field.tag);
         let value = self.out.len();
-        match field.kind {
-            Kind::String => put_bytes(text.as_bytes(), self.out),
-            Kind::Bool => match text {
-                "true" => self.out.push(1),
-                "false" => self.out.push(0),
-                _ => return Err(invalid("expected a key of \"true\" or \"false\"")),
-            },
-            kind => {
+        let key = match (field.kind, text) {
+            (Kind::String, _) => {
+                put_bytes(text.as_bytes(), self.out);
+                start as Key
+            }
+            (Kind::Bool, "true" | "false") => {
+                self.out.push(u8::from(text == "true"));
+                Key::from(text == "true")
+            }
+            (Kind::Bool, _) => return Err(invalid("expected a key of \"true\" or \"false\"")),
+            (kind, _) => {
                 let key = integer(text).map_err(&invalid)?;
                 put_integer(kind, key, self.out).map_err(&invalid)?;
+                key as Key
             }
-        }
+        };
         if !field.has_presence() && self.out[value..].iter().all(|byte| *byte == 0) {
-            self.out.truncate(start);
+            self.out.truncate(tag);
         }
-        Ok(())
+        Ok(key)
     }
 }

@@ -5,6 +5,9 @@ use crate::codec::scalar::{put_bytes, put_field_mask, put_seconds_and_nanos};
 use crate::codec::{JsonErrorKind, time};
 use crate::plan::{MessagePlan, WellKnown};
 
+/// How many times the length of the JSON may be read in search of `@type`s.
+const LOOK_AHEAD: usize = 16;
+
 /// The number of each member of `google.protobuf.Value`'s oneof.
 mod member {
     pub(super) const NULL: u32 = 1;
@@ -110,37 +113,46 @@ impl<'a> Decoder<'a> {
     fn type_url(&mut self) -> Result<Option<String>, Fault> {
         let mut ahead = self.lexer.lookahead();
         ahead.open()?;
-        let (mut first, mut url, mut empty) = (true, None, true);
+        let mut first = true;
         while let Some(key) = ahead.next_key(&mut first)? {
-            empty = false;
             if key != "@type" {
                 ahead.skip()?;
                 continue;
-            }
-            if url.is_some() {
-                return Err(Fault::new(JsonErrorKind::DuplicateField, "given twice", ahead.offset())
-                    .in_field("@type"));
             }
             if ahead.peek() != Some(b'"') {
                 self.lexer = ahead;
                 return Err(self.wrong_type("a string").in_field("@type"));
             }
-            url = Some(ahead.string()?.into_owned());
+            let url = ahead.string()?.into_owned();
+            self.looked_ahead += ahead.offset() - self.lexer.offset();
+            // Each level of nesting may hide its type behind all that it holds, to be read over and over.
+            if self.looked_ahead > LOOK_AHEAD * self.lexer.length() {
+                let detail = "too many nested objects whose `@type` does not come first";
+                return Err(self.fault(JsonErrorKind::TooDeep, detail));
+            }
+            return Ok(Some(url));
         }
-        if empty {
+        if first {
             self.lexer = ahead;
-        } else if url.is_none() {
-            return Err(self.fault(JsonErrorKind::InvalidValue, "expected a member `@type`"));
+            return Ok(None);
         }
-        Ok(url)
+        Err(self.fault(JsonErrorKind::InvalidValue, "expected a member `@type`"))
+    }
+
+    /// Passes over the value of an `@type` that [`Self::type_url`] has read.
+    pub(super) fn skip_type(&mut self, typed: &mut bool) -> Result<(), Fault> {
+        if std::mem::replace(typed, true) {
+            return Err(self.fault(JsonErrorKind::DuplicateField, "given twice").in_field("@type"));
+        }
+        self.lexer.skip()
     }
 
     fn any_value(&mut self, payload: crate::plan::MessageId) -> Result<(), Fault> {
         self.lexer.open()?;
-        let (mut first, mut found) = (true, false);
+        let (mut first, mut found, mut typed) = (true, false, false);
         while let Some(key) = self.lexer.next_key(&mut first)? {
             match &*key {
-                "@type" => self.lexer.skip()?,
+                "@type" => self.skip_type(&mut typed)?,
                 "value" if found => {
                     return Err(self.fault(JsonErrorKind::DuplicateField, "given twice").in_field("value"));
                 }

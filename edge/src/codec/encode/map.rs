@@ -1,106 +1,120 @@
 //! Map fields as JSON objects, sorted by key so that equal maps give equal bytes.
 
 use super::value::quoted;
-use super::{Context, Next, close, message_content};
+use super::{Content, Context, Item, close, message_content};
 use crate::codec::WireError;
 use crate::codec::escape::write_string;
-use crate::codec::wire::{Raw, Reader, unzigzag};
+use crate::codec::wire::{Raw, unzigzag};
 use crate::plan::{FieldPlan, Kind, MessagePlan};
 
 const KEY: u32 = 1;
 const VALUE: u32 = 2;
 
-/// All keys of one map are of one variant.
+/// Place of a key that is not there, which counts as zero.
+const ABSENT: u32 = u32::MAX;
+
+/// All keys of one map are of one variant. UTF-8 sorts as bytes as it does as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key<'a> {
     Signed(i64),
     Unsigned(u64),
     Bool(bool),
-    Text(&'a str),
+    Text(&'a [u8]),
 }
 
-impl Context<'_> {
-    /// Writes `{...}` from the entry at hand and those that `next` yields; returns what comes after them.
-    pub(super) fn map<'a, T>(
+impl<'a> Context<'a> {
+    /// Writes `{...}` from the entries, whose `field` it uses for the place of the key.
+    pub(super) fn map(
         self,
         field: &FieldPlan,
-        first: Raw<'a>,
+        entries: &mut [Item],
         out: &mut Vec<u8>,
-        mut next: impl FnMut() -> Result<Next<'a, T>, WireError>,
-    ) -> Result<T, WireError> {
+    ) -> Result<(), WireError> {
         let Kind::Message(entry_id) = field.kind else { return Err(WireError::WireType(field.number)) };
         let entry = self.plan.get(entry_id);
-        let mut entries = Vec::new();
-        let mut raw = first;
-        let after = loop {
-            let content = message_content(field.kind, field.number, raw)?;
-            entries.push((key(entry, content)?, content));
-            match next()? {
-                Next::Same(same) => raw = same,
-                Next::Other(other) => break other,
-            }
+        let member = |number| entry.index_of(number).map(|index| &entry.fields[index]);
+        let (Some(key_field), Some(value_field)) = (member(KEY), member(VALUE)) else {
+            return Err(WireError::Malformed);
         };
-        // Stable, so that of equal keys the one written last stays last: it holds.
-        entries.sort_by_key(|(key, _)| *key);
+        for item in entries.iter_mut() {
+            let content = message_content(field.kind, field.number, self.raw(item.at)?)?;
+            item.field = ABSENT;
+            self.each(Content::Run(content), |number, _, at| {
+                if number == KEY {
+                    item.field = at;
+                }
+                Ok(())
+            })?;
+            if let Key::Text(text) = self.key(key_field.kind, item)? {
+                std::str::from_utf8(text).map_err(|_| WireError::Utf8(KEY))?;
+            }
+        }
+        let key = |item: &Item| self.key(key_field.kind, item).ok();
+        entries.sort_unstable_by(|a, b| key(a).cmp(&key(b)).then(a.at.cmp(&b.at)));
 
         out.push(b'{');
         let start = out.len();
-        for (i, (key, content)) in entries.iter().enumerate() {
-            if entries.get(i + 1).is_some_and(|(next, _)| next == key) {
+        for (i, item) in entries.iter().enumerate() {
+            // Of equal keys the one written last holds.
+            if entries.get(i + 1).is_some_and(|next| key(next) == key(item)) {
                 continue;
             }
-            match key {
-                Key::Signed(key) => quoted(*key, out),
-                Key::Unsigned(key) => quoted(*key, out),
-                Key::Bool(key) => out.extend_from_slice(if *key { b"\"true\"" } else { b"\"false\"" }),
-                Key::Text(key) => write_string(key, out),
+            match self.key(key_field.kind, item)? {
+                Key::Signed(key) => quoted(key, out),
+                Key::Unsigned(key) => quoted(key, out),
+                Key::Bool(key) => out.extend_from_slice(if key { b"\"true\"" } else { b"\"false\"" }),
+                Key::Text(key) => {
+                    write_string(std::str::from_utf8(key).map_err(|_| WireError::Utf8(KEY))?, out);
+                }
             }
             out.push(b':');
-            self.map_value(entry, content, out)?;
+            let content = message_content(field.kind, field.number, self.raw(item.at)?)?;
+            self.map_value(entry, value_field, content, out)?;
             out.push(b',');
+            self.within_limit(out)?;
         }
         close(b'}', start, out);
-        Ok(after)
+        Ok(())
     }
 
-    fn map_value(self, entry: &MessagePlan, content: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
-        let field = entry.index_of(VALUE).map(|index| &entry.fields[index]).ok_or(WireError::Malformed)?;
-        let mut reader = Reader::new(content);
-        let mut values = Vec::new();
-        while let Some((number, raw)) = reader.next()? {
+    fn map_value(
+        self,
+        entry: &MessagePlan,
+        field: &FieldPlan,
+        content: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        let (mut value, mut count) = (Raw::zero(field.kind), 0);
+        self.each(Content::Run(content), |number, raw, _| {
             if number == VALUE {
-                values.push(raw);
+                (value, count) = (raw, count + 1);
             }
+            Ok(())
+        })?;
+        if count < 2 {
+            return self.value(field.kind, VALUE, value, out);
         }
-        if values.is_empty() {
-            values.push(Raw::zero(field.kind));
-        }
-        self.merged(field, values.into_iter(), out)
+        let mut items = self.gather(entry, Content::Run(content))?;
+        items.retain(|item| entry.fields[item.field as usize].number == VALUE);
+        self.merged(field, &items, out)
     }
-}
 
-fn key<'a>(entry: &MessagePlan, content: &'a [u8]) -> Result<Key<'a>, WireError> {
-    let field = entry.index_of(KEY).map(|index| &entry.fields[index]).ok_or(WireError::Malformed)?;
-    let mut raw = Raw::zero(field.kind);
-    let mut reader = Reader::new(content);
-    while let Some((number, value)) = reader.next()? {
-        if number == KEY {
-            raw = value;
-        }
+    fn key(self, kind: Kind, item: &Item) -> Result<Key<'a>, WireError> {
+        let raw = if item.field == ABSENT { Raw::zero(kind) } else { self.raw(item.field)? };
+        Ok(match (kind, raw) {
+            (Kind::Int32, Raw::Varint(v)) => Key::Signed((v as i32).into()),
+            (Kind::Int64, Raw::Varint(v)) => Key::Signed(v as i64),
+            (Kind::Sint32, Raw::Varint(v)) => Key::Signed(unzigzag(u64::from(v as u32))),
+            (Kind::Sint64, Raw::Varint(v)) => Key::Signed(unzigzag(v)),
+            (Kind::Sfixed32, Raw::Fixed32(v)) => Key::Signed((v as i32).into()),
+            (Kind::Sfixed64, Raw::Fixed64(v)) => Key::Signed(v as i64),
+            (Kind::Uint32, Raw::Varint(v)) => Key::Unsigned((v as u32).into()),
+            (Kind::Uint64, Raw::Varint(v)) => Key::Unsigned(v),
+            (Kind::Fixed32, Raw::Fixed32(v)) => Key::Unsigned(v.into()),
+            (Kind::Fixed64, Raw::Fixed64(v)) => Key::Unsigned(v),
+            (Kind::Bool, Raw::Varint(v)) => Key::Bool(v != 0),
+            (Kind::String, Raw::Bytes(v)) => Key::Text(v),
+            _ => return Err(WireError::WireType(KEY)),
+        })
     }
-    Ok(match (field.kind, raw) {
-        (Kind::Int32, Raw::Varint(v)) => Key::Signed((v as i32).into()),
-        (Kind::Int64, Raw::Varint(v)) => Key::Signed(v as i64),
-        (Kind::Sint32, Raw::Varint(v)) => Key::Signed(unzigzag(u64::from(v as u32))),
-        (Kind::Sint64, Raw::Varint(v)) => Key::Signed(unzigzag(v)),
-        (Kind::Sfixed32, Raw::Fixed32(v)) => Key::Signed((v as i32).into()),
-        (Kind::Sfixed64, Raw::Fixed64(v)) => Key::Signed(v as i64),
-        (Kind::Uint32, Raw::Varint(v)) => Key::Unsigned((v as u32).into()),
-        (Kind::Uint64, Raw::Varint(v)) => Key::Unsigned(v),
-        (Kind::Fixed32, Raw::Fixed32(v)) => Key::Unsigned(v.into()),
-        (Kind::Fixed64, Raw::Fixed64(v)) => Key::Unsigned(v),
-        (Kind::Bool, Raw::Varint(v)) => Key::Bool(v != 0),
-        (Kind::String, Raw::Bytes(v)) => Key::Text(std::str::from_utf8(v).map_err(|_| WireError::Utf8(KEY))?),
-        _ => return Err(WireError::WireType(KEY)),
-    })
 }

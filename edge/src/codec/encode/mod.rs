@@ -4,6 +4,7 @@
 //! output and the plan fills the gaps with defaults. A message that breaks that order (or repeats a singular field,
 //! or sets two members of a oneof) starts again on the gathering path, which sorts its fields first.
 
+mod gather;
 mod map;
 mod value;
 mod well_known;
@@ -12,17 +13,41 @@ use super::wire::{Raw, Reader};
 use super::{MAX_DEPTH, WireError};
 use crate::plan::{FieldPath, FieldPlan, Kind, Label, MessageId, MessagePlan, Plan};
 
+/// JSON that a message may take beyond ten times its wire bytes. Two bytes of an empty message in a list make JSON of
+/// all its default values: without a limit, a small answer of a broken upstream would fill the memory.
+const FREE_JSON: usize = 16 << 20;
+
 #[derive(Clone, Copy)]
-struct Context<'p> {
-    plan: &'p Plan,
+struct Context<'a> {
+    plan: &'a Plan,
+    /// The outermost message, into which every [`Item`] points.
+    wire: &'a [u8],
+    /// Length that the output may reach.
+    limit: usize,
     depth: usize,
     /// Off below a message that was gathered: its children were already tried in order, and trying again at each
     /// level would double the work with every level.
     in_order: bool,
 }
 
+/// A field of the wire: its index in its message's plan, and where its tag stands. Small on purpose, and made in
+/// vectors of the right size: a message may be nothing but fields of two bytes each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    field: u32,
+    at: u32,
+}
+
+/// The encoding of one message.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Run(&'a [u8]),
+    /// What these occurrences of one field hold, to be merged.
+    Occurrences(&'a [Item]),
+}
+
 pub(super) fn message(plan: &Plan, id: MessageId, wire: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
-    Context { plan, depth: 0, in_order: true }.message(id, &[wire], out)
+    Context::new(plan, wire, out)?.message(id, Content::Run(wire), out)
 }
 
 pub(super) fn field(
@@ -32,23 +57,28 @@ pub(super) fn field(
     wire: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
-    let context = Context { plan, depth: 0, in_order: true };
+    let context = Context::new(plan, wire, out)?;
     let message = plan.get(id);
-    let mut items = gather(message, &[wire])?;
-    items.retain(|(index, _)| *index == path.index);
+    let mut items = context.gather(message, Content::Run(wire))?;
+    items.retain(|item| item.field as usize == path.index);
     let field = &message.fields[path.index];
     match (&field.default, items.is_empty()) {
         (Some(default), true) => out.extend_from_slice(&default[field.key.len()..]),
         (None, true) => out.extend_from_slice(b"null"),
-        (_, false) => context.occurrences(field, &items, out)?,
+        (_, false) => context.occurrences(field, &mut items, out)?,
     }
     Ok(())
 }
 
-/// A field's index in its message, and one of its values.
-type Item<'a> = (usize, Raw<'a>);
+impl<'a> Context<'a> {
+    fn new(plan: &'a Plan, wire: &'a [u8], out: &[u8]) -> Result<Self, WireError> {
+        if u32::try_from(wire.len()).is_err() {
+            return Err(WireError::TooLarge);
+        }
+        let limit = out.len() + 10 * wire.len() + FREE_JSON;
+        Ok(Context { plan, wire, limit, depth: 0, in_order: true })
+    }
 
-impl<'p> Context<'p> {
     fn deeper(self) -> Result<Self, WireError> {
         if self.depth == MAX_DEPTH {
             return Err(WireError::TooDeep);
@@ -56,14 +86,13 @@ impl<'p> Context<'p> {
         Ok(Context { depth: self.depth + 1, ..self })
     }
 
-    /// Writes a message whose encoding is the concatenation of `chunks`.
-    fn message(self, id: MessageId, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), WireError> {
+    fn message(self, id: MessageId, content: Content<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
         let message = self.plan.get(id);
         if let Some(well_known) = message.well_known {
-            return self.well_known(well_known, message, chunks, out);
+            return self.well_known(well_known, message, content, out);
         }
         out.push(b'{');
-        self.fields(message, chunks, true, out)?;
+        self.fields(message, content, true, out)?;
         out.push(b'}');
         Ok(())
     }
@@ -72,34 +101,35 @@ impl<'p> Context<'p> {
     fn fields(
         self,
         message: &MessagePlan,
-        chunks: &[&[u8]],
+        content: Content<'_>,
         first: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), WireError> {
-        if let (true, [wire]) = (self.in_order, chunks) {
+        if let (true, Content::Run(run)) = (self.in_order, content) {
             let start = out.len();
-            if self.fields_in_order(message, wire, Members { first }, out)? {
+            if self.fields_in_order(message, run, Members { first }, out)? {
                 return Ok(());
             }
             out.truncate(start);
         }
-        Context { in_order: false, ..self }.fields_gathered(message, chunks, Members { first }, out)
+        Context { in_order: false, ..self }.fields_gathered(message, content, Members { first }, out)
     }
 
     /// Returns whether the fields were in order; if not, what was written is to be dropped.
     fn fields_in_order(
         self,
         message: &MessagePlan,
-        wire: &[u8],
+        run: &[u8],
         mut members: Members,
         out: &mut Vec<u8>,
     ) -> Result<bool, WireError> {
         let fields = &message.fields[..message.extensions];
-        let mut reader = Reader::new(wire);
+        let mut reader = Reader::new(run);
         let mut next = 0;
         let mut oneofs = 0_u64;
-        let mut item = reader.next()?;
-        while let Some((number, raw)) = item {
+        loop {
+            let start = reader;
+            let Some((number, raw)) = reader.next()? else { break };
             while let Some(absent) = fields.get(next).filter(|field| field.number < number) {
                 members.default(absent, out);
                 next += 1;
@@ -108,7 +138,6 @@ impl<'p> Context<'p> {
                 if message.index_of(number).is_some() {
                     return Ok(false);
                 }
-                item = reader.next()?;
                 continue;
             };
             next += 1;
@@ -120,14 +149,15 @@ impl<'p> Context<'p> {
                 oneofs |= bit;
             }
             members.key(field, out);
-            item = match field.label {
-                Label::Implicit | Label::Explicit => {
-                    self.value(field.kind, number, raw, out)?;
-                    reader.next()?
+            match field.label {
+                Label::Implicit | Label::Explicit => self.value(field.kind, number, raw, out)?,
+                Label::Repeated { .. } => self.list(field, raw, out, || reader.next_of(number))?,
+                Label::Map => {
+                    reader = start;
+                    let mut entries = self.take_entries(&mut reader, number)?;
+                    self.map(field, &mut entries, out)?;
                 }
-                Label::Repeated { .. } => self.list(field, raw, out, || same(&mut reader, number))?,
-                Label::Map => self.map(field, raw, out, || same(&mut reader, number))?,
-            };
+            }
         }
         for absent in &fields[next..] {
             members.default(absent, out);
@@ -138,14 +168,15 @@ impl<'p> Context<'p> {
     fn fields_gathered(
         self,
         message: &MessagePlan,
-        chunks: &[&[u8]],
+        content: Content<'_>,
         mut members: Members,
         out: &mut Vec<u8>,
     ) -> Result<(), WireError> {
-        let items = gather(message, chunks)?;
-        let mut rest = &items[..];
+        let mut items = self.gather(message, content)?;
+        let mut rest = &mut items[..];
         for (index, field) in message.fields.iter().enumerate() {
-            let (mine, others) = rest.split_at(rest.iter().take_while(|(i, _)| *i == index).count());
+            let count = rest.iter().take_while(|item| item.field as usize == index).count();
+            let (mine, others) = rest.split_at_mut(count);
             rest = others;
             if mine.is_empty() {
                 members.default(field, out);
@@ -157,88 +188,71 @@ impl<'p> Context<'p> {
         Ok(())
     }
 
-    /// Writes the value of a field from all its occurrences, of which there is at least one.
-    fn occurrences(self, field: &FieldPlan, items: &[Item<'_>], out: &mut Vec<u8>) -> Result<(), WireError> {
-        let Some((&(_, first), more)) = items.split_first() else { return Ok(()) };
-        let mut more = more.iter().map(|(_, raw)| *raw);
-        match field.label {
-            Label::Repeated { .. } => {
-                self.list(field, first, out, || Ok(more.next().map_or(Next::Other(()), Next::Same)))
+    /// Writes the value of a field from all its occurrences.
+    fn occurrences(self, field: &FieldPlan, items: &mut [Item], out: &mut Vec<u8>) -> Result<(), WireError> {
+        match (field.label, &*items) {
+            (Label::Repeated { .. }, [first, more @ ..]) => {
+                let mut more = more.iter();
+                let first = self.raw(first.at)?;
+                self.list(field, first, out, || more.next().map(|item| self.raw(item.at)).transpose())
             }
-            Label::Map => self.map(field, first, out, || Ok(more.next().map_or(Next::Other(()), Next::Same))),
-            Label::Implicit | Label::Explicit => self.merged(field, items.iter().map(|(_, raw)| *raw), out),
+            (Label::Map, _) => self.map(field, items, out),
+            (_, items) => self.merged(field, items, out),
         }
     }
 
     /// Writes a singular field: the last of its scalars, or the merger of its messages.
-    fn merged<'a>(
-        self,
-        field: &FieldPlan,
-        mut items: impl Iterator<Item = Raw<'a>>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), WireError> {
-        match field.kind {
-            Kind::Message(id) | Kind::Group(id) => {
-                let content = |raw| message_content(field.kind, field.number, raw);
-                let chunks = items.map(content).collect::<Result<Vec<_>, _>>()?;
-                self.deeper()?.message(id, &chunks, out)
+    fn merged(self, field: &FieldPlan, items: &[Item], out: &mut Vec<u8>) -> Result<(), WireError> {
+        match (field.kind, items) {
+            (Kind::Message(id) | Kind::Group(id), [_, _, ..]) => {
+                for item in items {
+                    message_content(field.kind, field.number, self.raw(item.at)?)?;
+                }
+                self.deeper()?.message(id, Content::Occurrences(items), out)
             }
-            kind => match items.by_ref().last() {
-                Some(raw) => self.value(kind, field.number, raw, out),
-                None => Ok(()),
-            },
+            (kind, [.., last]) => self.value(kind, field.number, self.raw(last.at)?, out),
+            (_, []) => Ok(()),
         }
     }
 
-    /// Writes `[...]` from the value at hand and those that `next` yields; returns what comes after them.
-    fn list<'a, T>(
+    /// Writes `[...]` from the value at hand and those that `next` yields.
+    fn list<'w>(
         self,
         field: &FieldPlan,
-        first: Raw<'a>,
+        first: Raw<'w>,
         out: &mut Vec<u8>,
-        mut next: impl FnMut() -> Result<Next<'a, T>, WireError>,
-    ) -> Result<T, WireError> {
+        mut next: impl FnMut() -> Result<Option<Raw<'w>>, WireError>,
+    ) -> Result<(), WireError> {
         out.push(b'[');
         let start = out.len();
-        let mut raw = first;
-        loop {
+        let mut value = Some(first);
+        while let Some(raw) = value {
             match raw {
                 Raw::Bytes(packed) if field.kind.is_packable() => {
                     let mut reader = Reader::new(packed);
                     while let Some(raw) = reader.next_packed(field.kind)? {
-                        self.value(field.kind, field.number, raw, out)?;
-                        out.push(b',');
+                        self.element(field, raw, out)?;
                     }
                 }
-                raw => {
-                    self.value(field.kind, field.number, raw, out)?;
-                    out.push(b',');
-                }
+                raw => self.element(field, raw, out)?,
             }
-            match next()? {
-                Next::Same(same) => raw = same,
-                Next::Other(other) => {
-                    close(b']', start, out);
-                    return Ok(other);
-                }
-            }
+            value = next()?;
         }
+        close(b']', start, out);
+        Ok(())
     }
-}
 
-/// What follows a value of a repeated field.
-enum Next<'a, T> {
-    Same(Raw<'a>),
-    Other(T),
-}
+    #[inline]
+    fn element(self, field: &FieldPlan, raw: Raw<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.value(field.kind, field.number, raw, out)?;
+        out.push(b',');
+        self.within_limit(out)
+    }
 
-type NextField<'a> = Next<'a, Option<(u32, Raw<'a>)>>;
-
-fn same<'a>(reader: &mut Reader<'a>, number: u32) -> Result<NextField<'a>, WireError> {
-    Ok(match reader.next()? {
-        Some((same, raw)) if same == number => Next::Same(raw),
-        other => Next::Other(other),
-    })
+    #[inline]
+    fn within_limit(self, out: &[u8]) -> Result<(), WireError> {
+        if out.len() > self.limit { Err(WireError::TooLarge) } else { Ok(()) }
+    }
 }
 
 /// Ends a list or object whose elements, written from `start` on, each have a comma behind them.
@@ -275,45 +289,4 @@ impl Members {
             self.first = false;
         }
     }
-}
-
-/// All known fields of a message, sorted by their place in the plan, each field's values in wire order. Of a oneof
-/// only the member that was set last is kept, and of that only what came after the other members.
-fn gather<'a>(message: &MessagePlan, chunks: &[&'a [u8]]) -> Result<Vec<Item<'a>>, WireError> {
-    let mut items = Vec::new();
-    for chunk in chunks {
-        let mut reader = Reader::new(chunk);
-        while let Some((number, raw)) = reader.next()? {
-            if let Some(index) = message.index_of(number) {
-                items.push((index, raw));
-            }
-        }
-    }
-    if !message.oneofs.is_empty() {
-        #[derive(Clone, Copy)]
-        enum Member {
-            Unset,
-            Last(usize),
-            Overridden,
-        }
-        let mut members = vec![Member::Unset; message.oneofs.len()];
-        let mut kept = Vec::with_capacity(items.len());
-        for item in items.into_iter().rev() {
-            if let Some(oneof) = message.fields[item.0].oneof {
-                match members[oneof] {
-                    Member::Unset => members[oneof] = Member::Last(item.0),
-                    Member::Last(index) if index == item.0 => {}
-                    Member::Last(_) | Member::Overridden => {
-                        members[oneof] = Member::Overridden;
-                        continue;
-                    }
-                }
-            }
-            kept.push(item);
-        }
-        kept.reverse();
-        items = kept;
-    }
-    items.sort_by_key(|(index, _)| *index);
-    Ok(items)
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Context, message_content};
+use super::{Content, Context, message_content};
 use crate::codec::WireError;
 use crate::codec::escape::write_string;
 use crate::codec::wire::{Raw, unzigzag};
@@ -47,7 +47,7 @@ impl Context<'_> {
             (Kind::Bytes, Raw::Bytes(v)) => bytes(v, out),
             (Kind::Message(id) | Kind::Group(id), raw) => {
                 let content = message_content(kind, number, raw)?;
-                return self.deeper()?.message(id, &[content], out);
+                return self.deeper()?.message(id, Content::Run(content), out);
             }
             _ => return Err(WireError::WireType(number)),
         }
