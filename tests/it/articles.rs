@@ -117,7 +117,7 @@ async fn a_range_of_tone_the_wrong_way_round_is_refused() {
     let hub = Hub::seeded().await;
     assert_eq!(
         hub.get("/api/v1/articles?minSentiment=0.5&maxSentiment=0.4").await.violation(),
-        "min_sentiment"
+        "minSentiment"
     );
 }
 

@@ -263,11 +263,11 @@ async fn values_of_the_wrong_type_are_refused() {
         ("/api/v1/articles?publishedAfter=0000-01-01T00:00:00Z", "publishedAfter"),
         ("/api/v1/articles?minSentiment=good", "minSentiment"),
         ("/api/v1/articles?sentimentClass=GOOD", "sentimentClass"),
-        ("/api/v1/articles?sentimentClass=99", "sentiment_class"),
+        ("/api/v1/articles?sentimentClass=99", "sentimentClass"),
         ("/api/v1/articles?country=DEU", "country[0]"),
         ("/api/v1/articles?country=DE&country=%F0", "country"),
-        ("/api/v1/articles?orderBy=title", "order_by"),
-        ("/api/v1/keywords?orderBy=display_name;--", "order_by"),
+        ("/api/v1/articles?orderBy=title", "orderBy"),
+        ("/api/v1/keywords?orderBy=display_name;--", "orderBy"),
         ("/api/v1/articles:search?query=a&mode=MAGIC", "mode"),
         ("/api/v1/articles:export?format=XML", "format"),
     ] {
@@ -354,10 +354,10 @@ async fn control_characters_are_refused_in_every_text() {
     let hub = Hub::empty().await;
     for bad in ["a\0b", "a\u{1}b", "a\u{1b}[31m", "a\u{7f}b", "a\nb", "a\u{85}b"] {
         for (field, path) in [
-            ("displayName", "keyword.display_name"),
+            ("displayName", "keyword.displayName"),
             ("description", "keyword.description"),
             ("category", "keyword.category"),
-            ("booleanQuery", "keyword.boolean_query"),
+            ("booleanQuery", "keyword.booleanQuery"),
         ] {
             let mut body = keyword(harvest());
             body[field] = bad.into();
@@ -384,9 +384,9 @@ async fn control_characters_are_refused_in_every_text() {
         let (home, feed) = ("https://outlet.example/", "https://outlet.example/feed");
         let url = format!("https://outlet.example/{bad}");
         for (body, field) in [
-            (source(bad, "news", home, feed), "source.display_name"),
+            (source(bad, "news", home, feed), "source.displayName"),
             (source("A", bad, home, feed), "source.feeds[0].section"),
-            (source("A", "news", &url, feed), "source.homepage_url"),
+            (source("A", "news", &url, feed), "source.homepageUrl"),
             (source("A", "news", home, &url), "source.feeds[0].url"),
         ] {
             let answer = hub.admin("POST", "/api/v1/sources", body.clone()).await;

@@ -50,11 +50,11 @@ async fn a_slug_is_given_or_made() {
         .ok();
     assert_eq!(given["name"], "keywords/my-own");
     let none = hub.admin("POST", "/api/v1/keywords", keyword("ข่าว", &[("th", "ข่าว")])).await;
-    assert_eq!(none.violation(), "keyword_id");
+    assert_eq!(none.violation(), "keywordId");
     for wrong in ["Upper", "a--b", "-a", "a_b", "é"] {
         let path = format!("/api/v1/keywords?keywordId={}", encode(wrong));
         let answer = hub.admin("POST", &path, keyword("A", &[("en", "harvest")])).await;
-        assert_eq!(answer.violation(), "keyword_id", "{wrong}");
+        assert_eq!(answer.violation(), "keywordId", "{wrong}");
     }
 }
 
@@ -183,12 +183,12 @@ async fn updates_that_make_no_sense_are_refused_and_change_nothing() {
     assert_eq!((&same["articleCount"], &same["name"]), (&before["articleCount"], &before["name"]));
     let before = hub.get("/api/v1/keywords/energy").await.ok();
     for (mask, body, field) in [
-        ("nosuch", json!({}), "update_mask"),
-        ("terms.term", json!({}), "update_mask"),
-        ("displayName", json!({"displayName": ""}), "keyword.display_name"),
+        ("nosuch", json!({}), "updateMask"),
+        ("terms.term", json!({}), "updateMask"),
+        ("displayName", json!({"displayName": ""}), "keyword.displayName"),
         ("terms", json!({"terms": []}), "keyword.terms"),
         ("terms", json!({"terms": [{"language": "en", "term": "the"}]}), "keyword.terms[0].term"),
-        ("booleanQuery", json!({"booleanQuery": "-football"}), "keyword.boolean_query"),
+        ("booleanQuery", json!({"booleanQuery": "-football"}), "keyword.booleanQuery"),
     ] {
         let answer = hub.admin("PATCH", &path(mask), body).await;
         assert_eq!(answer.violation(), field, "{mask}");
@@ -239,13 +239,13 @@ async fn keywords_that_match_nothing_or_everything_are_refused() {
         (keyword("A", &[("en", "?!")]), "keyword.terms[0].term"),
         (keyword("A", &[("en", "harvest"), ("en", "harvest")]), "keyword.terms[1].term"),
         (keyword("A", &[]), "keyword.terms"),
-        (json!({"displayName": "A", "booleanQuery": "-football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "-football -\"power bill\""}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "harvest OR -football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "..."}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "-football"}), "keyword.booleanQuery"),
+        (json!({"displayName": "A", "booleanQuery": "-football -\"power bill\""}), "keyword.booleanQuery"),
+        (json!({"displayName": "A", "booleanQuery": "harvest OR -football"}), "keyword.booleanQuery"),
+        (json!({"displayName": "A", "booleanQuery": "..."}), "keyword.booleanQuery"),
         // A stop word drops out of the query in its language, and leaves the exclusion alone.
-        (json!({"displayName": "A", "booleanQuery": "the -football"}), "keyword.boolean_query"),
-        (json!({"displayName": "A", "booleanQuery": "der OR -zebra"}), "keyword.boolean_query"),
+        (json!({"displayName": "A", "booleanQuery": "the -football"}), "keyword.booleanQuery"),
+        (json!({"displayName": "A", "booleanQuery": "der OR -zebra"}), "keyword.booleanQuery"),
     ] {
         let answer = hub.admin("POST", "/api/v1/keywords", body.clone()).await;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text);

@@ -27,6 +27,7 @@ mod seed;
 mod sentiment;
 mod sources;
 mod streams;
+mod tls;
 mod transcoding;
 mod vader;
 mod validation;

@@ -170,7 +170,7 @@ async fn a_token_of_another_list_or_other_parameters_is_refused() {
             if answer.status != 400 {
                 taken.push(format!("{to} took a token of {from} ({})", answer.status));
             } else {
-                assert_eq!(answer.violation(), "page_token", "{to} with a token of {from}");
+                assert_eq!(answer.violation(), "pageToken", "{to} with a token of {from}");
             }
         }
     }
@@ -188,7 +188,7 @@ async fn malformed_tokens_are_refused_by_every_list() {
         let longer = "A".repeat(501);
         for token in ["!", "%00", "AAAA", "____", "eyJhIjoxfQ", "%F0%9F%98%80", "-1", cut, &long, &longer] {
             let answer = page(&hub, path, &format!("pageToken={token}")).await;
-            assert_eq!(answer.violation(), "page_token", "{path}: {token}");
+            assert_eq!(answer.violation(), "pageToken", "{path}: {token}");
         }
     }
 }

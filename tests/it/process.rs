@@ -92,7 +92,7 @@ async fn standalone_needs_nothing_and_keeps_its_data() {
     wait_for("the addresses", async || hub.output().contains(&format!("{grpc} (reflection on"))).await;
     let printed = hub.output();
     let urls: Vec<&str> = printed.split_whitespace().filter(|word| word.starts_with("http://")).collect();
-    assert_eq!(urls.len(), 3, "{printed}");
+    assert_eq!(urls.len(), 4, "{printed}");
     for url in urls {
         assert_eq!(send(client().get(url)).await.status, 200, "{url}");
     }

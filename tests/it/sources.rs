@@ -152,9 +152,9 @@ async fn sources_that_make_no_sense_are_refused() {
         (with("country", json!("ie")), "source.country"),
         (with("country", json!("IRL")), "source.country"),
         (with("country", json!("")), "source.country"),
-        (with("displayName", json!("")), "source.display_name"),
-        (with("displayName", json!("ข่าว")), "source_id"),
-        (with("homepageUrl", json!("javascript:alert(1)")), "source.homepage_url"),
+        (with("displayName", json!("")), "source.displayName"),
+        (with("displayName", json!("ข่าว")), "sourceId"),
+        (with("homepageUrl", json!("javascript:alert(1)")), "source.homepageUrl"),
     ] {
         let answer = hub.admin("POST", SOURCES, body.clone()).await;
         assert_eq!(answer.violation(), field, "{body}");
@@ -166,7 +166,7 @@ async fn sources_that_make_no_sense_are_refused() {
     assert_eq!(taken.status, 409, "{}", taken.text);
     assert!(taken.text.contains("sources/bbc-news"));
     let mask = hub.admin("PATCH", "/api/v1/sources/bbc-news?updateMask=nosuch", json!({})).await;
-    assert_eq!(mask.violation(), "update_mask");
+    assert_eq!(mask.violation(), "updateMask");
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ async fn a_foreign_resume_token_is_refused() {
     assert_eq!(send(other_filter).await.violation(), "resume_token");
     assert_eq!(send(watch(&format!("?resume_token={}", "A".repeat(501)))).await.violation(), "resume_token");
     let by_header = watch("").header("accept", "text/event-stream").header("last-event-id", "!");
-    assert_eq!(send(by_header).await.violation(), "resume_token");
+    assert_eq!(send(by_header).await.violation(), "resumeToken");
     let page_token = hub.get(&format!("/api/v1/articles?page_token={token}")).await;
     assert_eq!(page_token.violation(), "page_token", "nor does a watch's token open a list");
 
