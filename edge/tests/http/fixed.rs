@@ -10,7 +10,10 @@ use crate::support::*;
 #[tokio::test]
 async fn the_index_links_onwards() {
     let answer = get(&app(), "/").await;
-    assert_eq!(answer.json()["links"], json!({"openapi": "/api/openapi.json", "health": "/health"}));
+    assert_eq!(
+        answer.json()["links"],
+        json!({"docs": "/docs", "openapi": "/api/openapi.json", "health": "/health"})
+    );
 }
 
 #[tokio::test(start_paused = true)]

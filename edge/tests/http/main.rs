@@ -18,4 +18,5 @@ mod protection;
 mod routing;
 mod streams;
 mod support;
+mod table;
 mod upstream;
