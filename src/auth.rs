@@ -4,20 +4,23 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::admin::store;
+use crate::admin::{audit, store};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -27,6 +30,12 @@ const KEY_PREFIX: &str = "euhub_";
 const KEY_BYTES: usize = 32;
 /// Longest key that is looked at.
 const MAX_KEY_LENGTH: usize = 256;
+/// Wrong keys from one address in a minute, after which no more keys are looked at until that minute is over.
+const WRONG_KEYS: u32 = 100;
+/// Addresses whose wrong keys are counted.
+const WRONG_KEY_CLIENTS: u64 = 10_000;
+/// How exactly a key's last use is kept.
+const LAST_USE_STEP: TimeDelta = TimeDelta::minutes(1);
 /// Characters of a request id that are kept.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -74,6 +83,7 @@ pub struct Authorizer {
     public_read: bool,
     admin_key_hash: Option<Arc<[u8; 32]>>,
     trusted_proxies: Arc<[IpNet]>,
+    wrong_keys: moka::future::Cache<String, Arc<AtomicU32>>,
 }
 
 impl fmt::Debug for Authorizer {
@@ -106,63 +116,122 @@ impl Authorizer {
                 Some(Arc::new(hash(key)))
             }
         };
-        Ok(Self { db, clock, public_read, admin_key_hash, trusted_proxies: trusted_proxies.into() })
+        let wrong_keys = moka::future::Cache::builder()
+            .max_capacity(WRONG_KEY_CLIENTS)
+            .time_to_live(Duration::from_secs(60))
+            .build();
+        let trusted_proxies = trusted_proxies.into();
+        Ok(Self { db, clock, public_read, admin_key_hash, trusted_proxies, wrong_keys })
     }
 
-    /// Decides one call: its caller, or why it is refused.
-    async fn decide(&self, call: Call) -> Result<Caller> {
-        let need = required_scope(&call.path);
-        let caller = |actor: String| Caller { actor, client: call.client, request_id: call.request_id };
-        let Some(key) = call.key? else {
-            return match need {
-                None => Ok(caller("public".into())),
-                Some(Scope::Read) if self.public_read => Ok(caller("public".into())),
-                Some(_) => Err(Error::Unauthenticated(
-                    "this call needs an API key: `authorization: Bearer euhub_...`",
-                )),
-            };
+    /// Decides one call: who makes it, and why it is refused if it is.
+    async fn decide(&self, call: &Call) -> (Caller, Result<()>) {
+        let caller = |actor: String| Caller {
+            actor,
+            client: call.client.clone(),
+            request_id: call.request_id.clone(),
         };
-        let hash = hash(&key);
+        let public = || caller("public".into());
+        let key = match &call.key {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                let allowed = match call.need {
+                    None => Ok(()),
+                    Some(Scope::Read) if self.public_read => Ok(()),
+                    Some(_) => Err(Error::Unauthenticated(
+                        "this call needs an API key: `authorization: Bearer euhub_...`",
+                    )),
+                };
+                return (public(), allowed);
+            }
+            Err(reason) => return (public(), Err(Error::Unauthenticated(reason))),
+        };
+        let wrong = self.wrong_keys.get_with(call.client.clone(), async { Arc::default() }).await;
+        if wrong.load(Ordering::Relaxed) >= WRONG_KEYS {
+            let reason = "too many wrong API keys from this address; try again in a minute";
+            return (public(), Err(Error::ResourceExhausted(reason)));
+        }
+        let hash = hash(key);
         if let Some(admin) = &self.admin_key_hash
             && bool::from(admin.ct_eq(&hash))
         {
-            return Ok(caller("key-file".into()));
+            return (caller("key-file".into()), Ok(()));
         }
-        let found = store::find_api_key(&self.db, &hash, self.clock.now()).await?;
-        let Some(found) = found else {
-            return Err(Error::Unauthenticated("the API key is unknown, expired or revoked"));
+        let now = self.clock.now();
+        let found = match store::find_api_key(&self.db, &hash, now).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                wrong.fetch_add(1, Ordering::Relaxed);
+                let reason = "the API key is unknown, expired or revoked";
+                return (public(), Err(Error::Unauthenticated(reason)));
+            }
+            Err(error) => return (public(), Err(error)),
         };
+        let caller = caller(format!("key:{}", found.id));
+        if found.last_use_time.is_none_or(|last| now - last >= LAST_USE_STEP)
+            && let Err(error) = store::touch_api_key(&self.db, found.id, now).await
+        {
+            return (caller, Err(error));
+        }
         let has = |scope: Scope| found.scopes.iter().any(|name| name == scope.as_str());
-        let allowed = match need {
-            None => true,
-            Some(Scope::Read) if self.public_read => true,
-            Some(scope @ (Scope::Read | Scope::Suggest)) => has(scope) || has(Scope::Admin),
-            Some(scope) => has(scope),
+        let allowed = match call.need {
+            None => Ok(()),
+            Some(Scope::Read) if self.public_read => Ok(()),
+            Some(Scope::Read | Scope::Suggest) if has(Scope::Admin) => Ok(()),
+            Some(scope) if has(scope) => Ok(()),
+            Some(scope) => Err(Error::PermissionDenied(scope.as_str())),
         };
-        match (allowed, need) {
-            (false, Some(scope)) => Err(Error::PermissionDenied(scope.as_str())),
-            _ => Ok(caller(format!("key:{}", found.id))),
-        }
+        (caller, allowed)
     }
 }
 
-/// The layer: refuses the call, or passes it on with its [`Caller`].
+/// The layer: refuses the call, or passes it on with its [`Caller`]. Calls to administration leave an audit row, whatever becomes of
+/// them; a change that was made has left one in its own transaction.
 pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Request, next: Next) -> Response {
-    match authorizer.decide(Call::of(&request, &authorizer.trusted_proxies)).await {
-        Ok(caller) => {
+    let call = Call::of(&request, &authorizer.trusted_proxies);
+    let (caller, allowed) = authorizer.decide(&call).await;
+    let refused = |error: Error| Status::from(error).into_http::<axum::body::Body>().into_response();
+    let mut response = match allowed {
+        // As at any rate limit, nothing is kept: a flood must not fill the log.
+        Err(error @ Error::ResourceExhausted(_)) => return refused(error),
+        Ok(()) => {
             request.extensions_mut().insert(caller.clone());
-            let mut response = next.run(request).await;
-            response.extensions_mut().insert(caller);
-            response
+            next.run(request).await
         }
-        Err(error) => Status::from(error).into_http::<axum::body::Body>().into_response(),
+        Err(error) => refused(error),
+    };
+    if matches!(call.need, Some(Scope::Admin | Scope::Backup)) {
+        let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+        let kept = if code == Code::Ok && !call.only_reads() {
+            Ok(())
+        } else {
+            let (now, action) = (authorizer.clock.now(), call.action());
+            audit::audit_outcome(&authorizer.db, &caller, action, outcome(code), now).await
+        };
+        if let Err(error) = kept {
+            // What cannot be audited is not answered.
+            response = refused(error);
+        }
+    }
+    response.extensions_mut().insert(caller);
+    response
+}
+
+/// How the audit log names what became of a call.
+fn outcome(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        code => euhub_edge::http::code_name(code),
     }
 }
 
 /// What a request says of its caller.
 struct Call {
     path: String,
-    key: Result<Option<String>>,
+    /// The scope that it needs.
+    need: Option<Scope>,
+    /// The key, none, or why what was sent is none.
+    key: Result<Option<String>, &'static str>,
     client: String,
     request_id: String,
 }
@@ -182,15 +251,28 @@ impl Call {
         };
         Self {
             path: request.uri().path().to_owned(),
+            need: required_scope(request.uri().path()),
             key: bearer(request),
             client,
             request_id: header("x-request-id").chars().take(MAX_REQUEST_ID).collect(),
         }
     }
+
+    /// `Service/Method`.
+    fn action(&self) -> &str {
+        let path = self.path.trim_start_matches('/');
+        path.strip_prefix("euhub.v1.").unwrap_or(path)
+    }
+
+    /// Whether its method changes nothing, going by its name.
+    fn only_reads(&self) -> bool {
+        let method = self.path.rsplit('/').next().unwrap_or_default();
+        ["Get", "List", "Search", "Export", "Watch"].iter().any(|verb| method.starts_with(verb))
+    }
 }
 
 /// The key of a request; an `authorization` header that holds none is an error, never a public call.
-fn bearer(request: &Request) -> Result<Option<String>> {
+fn bearer(request: &Request) -> Result<Option<String>, &'static str> {
     let Some(value) = request.headers().get(http::header::AUTHORIZATION) else {
         return Ok(None);
     };
@@ -201,7 +283,7 @@ fn bearer(request: &Request) -> Result<Option<String>> {
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, key)| Some(key.trim().to_owned()))
-        .ok_or(Error::Unauthenticated("the authorization header must be `Bearer euhub_...`"))
+        .ok_or("the authorization header must be `Bearer euhub_...`")
 }
 
 /// The scope that an RPC needs; `None` for what is always public. What is not listed needs `admin`.

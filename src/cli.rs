@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::{self, Caller, Scope};
 use crate::clock::{Clock, system_rng};
@@ -321,7 +322,7 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
             let expire_time = expires_in_days.map(|days| now + TimeDelta::days(days.into()));
             let mut tx = db.begin().await?;
             let id = admin::insert_api_key(&mut *tx, &name, &hash, &scopes, now, expire_time).await?;
-            admin::audit(&mut *tx, &operator, "apikeys.create", &format!("apiKeys/{id}"), now).await?;
+            audit(&mut *tx, &operator, "apikeys.create", &format!("apiKeys/{id}"), now).await?;
             tx.commit().await?;
             if json {
                 return say_json(
@@ -332,7 +333,7 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
             say(&key);
         }
         ApiKeyCommand::List { json } => {
-            for key in admin::list_api_keys(db).await? {
+            for key in admin::list_api_keys(db, None, i64::MAX).await? {
                 if json {
                     say_json(&key)?;
                     continue;
@@ -343,7 +344,10 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
                     (None, Some(time)) => format!("expires {}", time.format("%F %R")),
                     (None, None) => "no expiry".into(),
                 };
-                say(&format!("{:>4}  {:<24} {:<20} {state}", key.id, key.name, key.scopes.join(",")));
+                let used = key
+                    .last_use_time
+                    .map_or("never used".into(), |time| format!("used {}", time.format("%F %R")));
+                say(&format!("{:>4}  {:<24} {:<20} {state}, {used}", key.id, key.name, key.scopes.join(",")));
             }
         }
         ApiKeyCommand::Revoke { id } => {
@@ -351,7 +355,7 @@ async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow:
             if !admin::revoke_api_key(&mut *tx, id, now).await? {
                 bail!("no key {id} holds; `euhub apikey list` shows them");
             }
-            admin::audit(&mut *tx, &operator, "apikeys.revoke", &format!("apiKeys/{id}"), now).await?;
+            audit(&mut *tx, &operator, "apikeys.revoke", &format!("apiKeys/{id}"), now).await?;
             tx.commit().await?;
             say(&format!("key {id} is revoked"));
         }

@@ -1,4 +1,6 @@
 //! Administration: keys, the audit log, and what the server says of itself.
 
+pub mod audit;
+pub mod export;
 pub mod rpc;
 pub mod store;

@@ -13,6 +13,8 @@ pub struct ApiKey {
     pub id: i64,
     /// What it allows.
     pub scopes: Vec<String>,
+    /// When it was last used, to the minute.
+    pub last_use_time: Option<DateTime<Utc>>,
 }
 
 /// A key as its owner sees it.
@@ -30,6 +32,8 @@ pub struct ApiKeyInfo {
     pub expire_time: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoke_time: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_use_time: Option<DateTime<Utc>>,
 }
 
 /// Finds the key of a hash, unless it is revoked or expired.
@@ -40,7 +44,7 @@ pub async fn find_api_key(
 ) -> Result<Option<ApiKey>> {
     Ok(sqlx::query_as!(
         ApiKey,
-        "SELECT id, scopes FROM api_keys
+        "SELECT id, scopes, last_use_time FROM api_keys
          WHERE hash = $1 AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $2)",
         hash,
         now
@@ -70,11 +74,24 @@ pub async fn insert_api_key(
     .await?)
 }
 
-/// All keys, newest first.
-pub async fn list_api_keys(db: impl PgExecutor<'_>) -> Result<Vec<ApiKeyInfo>> {
+/// Notes that a key was used.
+pub async fn touch_api_key(db: impl PgExecutor<'_>, id: i64, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!("UPDATE api_keys SET last_use_time = $2 WHERE id = $1", id, now).execute(db).await?;
+    Ok(())
+}
+
+/// Keys below the number `before`, newest first, at most `limit`.
+pub async fn list_api_keys(
+    db: impl PgExecutor<'_>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<ApiKeyInfo>> {
     Ok(sqlx::query_as!(
         ApiKeyInfo,
-        "SELECT id, name, scopes, create_time, expire_time, revoke_time FROM api_keys ORDER BY id DESC"
+        "SELECT id, name, scopes, create_time, expire_time, revoke_time, last_use_time FROM api_keys
+         WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
+        before,
+        limit
     )
     .fetch_all(db)
     .await?)
@@ -87,29 +104,6 @@ pub async fn revoke_api_key(db: impl PgExecutor<'_>, id: i64, now: DateTime<Utc>
             .execute(db)
             .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Leaves an audit row; in the transaction of what it tells of.
-pub async fn audit(
-    db: impl PgExecutor<'_>,
-    caller: &Caller,
-    action: &str,
-    resource: &str,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO audit_log (time, actor, action, resource, client, outcome, request_id)
-         VALUES ($1, $2, $3, $4, $5, 'ok', $6)",
-        now,
-        caller.actor,
-        action,
-        resource,
-        caller.client,
-        caller.request_id
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 /// Claims a creating call's request id for what it is about to make; the resource that an earlier call with the same id made, if one did.

@@ -104,7 +104,8 @@ fn non_empty(values: &[String], fold: impl Fn(&str) -> String) -> Option<Vec<Str
     (!values.is_empty()).then(|| values.iter().map(|value| fold(value)).collect())
 }
 
-fn time(field: &'static str, timestamp: Option<Timestamp>) -> Result<Option<DateTime<Utc>>> {
+/// The time of a field of a request.
+pub fn time(field: &'static str, timestamp: Option<Timestamp>) -> Result<Option<DateTime<Utc>>> {
     timestamp
         .map(|at| {
             u32::try_from(at.nanos)

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 
+use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ pub async fn create(
         return get(&mut tx, &before).await;
     }
     insert(&mut tx, &slug, draft, now).await?;
-    admin::audit(&mut *tx, caller, CREATE, &format!("keywords/{slug}"), now).await?;
+    audit(&mut *tx, caller, CREATE, &format!("keywords/{slug}"), now).await?;
     let keyword = get(&mut tx, &slug).await?;
     tx.commit().await?;
     Ok(keyword)
@@ -92,7 +93,7 @@ pub async fn update(
     if next.terms != old_terms || next.boolean_query != old_query {
         link::relink_keyword(&mut tx, id).await?;
     }
-    admin::audit(&mut *tx, caller, "keywords.update", &format!("keywords/{slug}"), now).await?;
+    audit(&mut *tx, caller, "keywords.update", &format!("keywords/{slug}"), now).await?;
     let keyword = get(&mut tx, slug).await?;
     tx.commit().await?;
     Ok(keyword)
@@ -105,7 +106,7 @@ pub async fn delete(db: &PgPool, caller: &Caller, slug: &str, now: DateTime<Utc>
     if !store::delete(&mut *tx, slug).await? {
         return Err(Error::NotFound(format!("keywords/{slug}")));
     }
-    admin::audit(&mut *tx, caller, "keywords.delete", &format!("keywords/{slug}"), now).await?;
+    audit(&mut *tx, caller, "keywords.delete", &format!("keywords/{slug}"), now).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
-use crate::admin::store as admin;
+use crate::admin::audit::audit;
 use crate::articles::convert::{count, timestamp};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl SourceService for SourceRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let source = self.source(&request.name).await?;
-        admin::audit(&self.db, &caller, "sources.ingest", &request.name, self.clock.now()).await?;
+        audit(&self.db, &caller, "sources.ingest", &request.name, self.clock.now()).await?;
         // Apart from the call: a client that goes away leaves no run without its end.
         let ingest = self.ingest.clone();
         let runs = tokio::spawn(async move {

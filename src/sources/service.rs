@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 use url::Url;
 
+use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ pub async fn create(
         return get(&mut tx, &before).await;
     }
     insert(&mut tx, &slug, draft, now).await?;
-    admin::audit(&mut *tx, caller, CREATE, &format!("sources/{slug}"), now).await?;
+    audit(&mut *tx, caller, CREATE, &format!("sources/{slug}"), now).await?;
     let source = get(&mut tx, &slug).await?;
     tx.commit().await?;
     Ok(source)
@@ -90,7 +91,7 @@ pub async fn update(
         check_feeds(&draft.feeds)?;
         store::replace_feeds(&mut tx, id, &draft.feeds, now).await?;
     }
-    admin::audit(&mut *tx, caller, "sources.update", &format!("sources/{slug}"), now).await?;
+    audit(&mut *tx, caller, "sources.update", &format!("sources/{slug}"), now).await?;
     let source = get(&mut tx, slug).await?;
     tx.commit().await?;
     Ok(source)
@@ -101,7 +102,7 @@ pub async fn retire(db: &PgPool, caller: &Caller, slug: &str, now: DateTime<Utc>
     let mut tx = db.begin().await?;
     let id = store::lock(&mut tx, slug).await?.ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
     store::retire(&mut tx, id, now).await?;
-    admin::audit(&mut *tx, caller, "sources.delete", &format!("sources/{slug}"), now).await?;
+    audit(&mut *tx, caller, "sources.delete", &format!("sources/{slug}"), now).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -193,7 +193,7 @@ async fn audit(hub: &Hub) -> Vec<Audit> {
 }
 
 #[tokio::test]
-async fn every_change_leaves_an_audit_row() {
+async fn every_admin_call_leaves_an_audit_row() {
     let hub = Hub::seeded().await;
     let (id, admin) = key(&hub, &["admin"], None).await;
     for (number, (method, path, body)) in admin_calls().into_iter().enumerate() {
@@ -216,9 +216,12 @@ async fn every_change_leaves_an_audit_row() {
         ("keywords.create", "keywords/audit", "audit-0"),
         ("keywords.update", "keywords/audit", "audit-1"),
         ("keywords.delete", "keywords/audit", "audit-2"),
+        ("SourceService/ListSources", "", "audit-3"),
         ("sources.create", "sources/audit", "audit-4"),
+        ("SourceService/GetSource", "", "audit-5"),
         ("sources.update", "sources/audit", "audit-6"),
         ("sources.ingest", "sources/audit", "audit-7"),
+        ("SourceService/ListSourceRuns", "", "audit-8"),
         ("sources.delete", "sources/audit", "audit-9"),
     ];
     assert_eq!(found, expected);
@@ -227,6 +230,40 @@ async fn every_change_leaves_an_audit_row() {
         assert_eq!(row.outcome, "ok", "{row:?}");
         assert_eq!(row.client, "127.0.0.1", "only a trusted proxy's X-Forwarded-For is believed: {row:?}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_admin_call_leaves_a_row_and_a_public_one_none() {
+    let hub = Hub::seeded().await;
+    let (id, reader) = key(&hub, &["read"], None).await;
+    for authorization in [None, Some("Bearer euhub_wrong".to_owned()), Some(format!("Bearer {reader}"))] {
+        let answer = call(&hub, "DELETE", "/api/v1/keywords/energy", &Value::Null, authorization.as_deref());
+        assert!(matches!(answer.await.status, 401 | 403));
+    }
+    assert_eq!(hub.get("/api/v1/keywords/energy").await.status, 200);
+    let found: Vec<_> = audit(&hub).await.into_iter().map(|row| (row.actor, row.outcome)).collect();
+    let expected = [
+        ("public".to_owned(), "UNAUTHENTICATED".to_owned()),
+        ("public".to_owned(), "UNAUTHENTICATED".to_owned()),
+        (format!("key:{id}"), "PERMISSION_DENIED".to_owned()),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn wrong_keys_are_limited_by_address() {
+    let hub = Hub::seeded().await;
+    let wrong = async |number: u32| {
+        let authorization = format!("Bearer euhub_wrong{number}");
+        call(&hub, "GET", "/api/v1/sources", &Value::Null, Some(&authorization)).await.status
+    };
+    for number in 0..100 {
+        assert_eq!(wrong(number).await, 401);
+    }
+    assert_eq!(wrong(100).await, 429);
+    assert_eq!(hub.admin("GET", "/api/v1/sources", Value::Null).await.status, 429, "no key is looked at");
+    assert_eq!(hub.get("/api/v1/keywords").await.status, 200, "what needs no key goes on");
+    assert_eq!(audit(&hub).await.len(), 100, "a flood does not fill the log");
 }
 
 #[tokio::test]
@@ -252,5 +289,12 @@ async fn a_change_that_failed_leaves_no_row_that_says_it_was_made() {
     let stop = json!({"displayName": "Stop", "terms": [{"language": "en", "term": "the"}]});
     assert_eq!(hub.admin("POST", "/api/v1/keywords", stop).await.status, 400);
     assert_eq!(hub.admin("DELETE", "/api/v1/sources/no-such", Value::Null).await.status, 404);
-    assert!(audit(&hub).await.iter().all(|row| row.outcome != "ok"));
+    let rows = audit(&hub).await;
+    let found: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.outcome.as_str())).collect();
+    let expected = [
+        ("KeywordService/CreateKeyword", "ALREADY_EXISTS"),
+        ("KeywordService/CreateKeyword", "INVALID_ARGUMENT"),
+        ("SourceService/DeleteSource", "NOT_FOUND"),
+    ];
+    assert_eq!(found, expected);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admin_keys;
+mod administration;
 mod aggregates;
 mod articles;
 mod bad_input;

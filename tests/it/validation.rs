@@ -33,10 +33,12 @@ macro_rules! checked_messages {
 }
 
 checked_messages! {
-    AnalyzeTextRequest AutocompleteRequest CompareSentimentRequest CreateKeywordRequest CreateSourceRequest
-    DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest Feed FindSimilarArticlesRequest GetArticleRequest
+    AnalyzeTextRequest ApiKey AutocompleteRequest CompareSentimentRequest CreateApiKeyRequest CreateKeywordRequest
+    CreateSourceRequest DeleteApiKeyRequest DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest
+    ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
     GetArticleSentimentRequest GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest
-    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListArticlesRequest ListKeywordArticlesRequest
+    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest
+    ListAuditEntriesRequest ListKeywordArticlesRequest
     ListKeywordRelationsRequest ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest PreviewKeywordRequest
     SearchArticlesRequest Source UpdateKeywordRequest UpdateSourceRequest WatchArticlesRequest
 }

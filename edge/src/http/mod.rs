@@ -42,6 +42,7 @@ pub use config::{EdgeConfig, RateLimit, RequestIds, RouteClass};
 pub(crate) use failure::Failure;
 
 pub use crate::protect::{SharedLimiter, Take};
+pub use status::name as code_name;
 
 use crate::{
     openapi,

@@ -131,7 +131,8 @@ fn valid_value(kind: &Kind, rules: Option<&DynamicMessage>, number: usize) -> Va
         (Kind::Message(message), _) => Value::Message(valid_message(message)),
         (Kind::String, Some(rules)) => {
             if let Some(allowed) = set(rules, "in") {
-                return allowed.as_list().expect("a list")[0].clone();
+                let allowed = allowed.as_list().expect("a list");
+                return allowed[number % allowed.len()].clone();
             }
             match pattern_case(rules) {
                 Some(case) => Value::String(case.accepted[0].into()),
@@ -258,7 +259,14 @@ fn some((accepted, refused): Samples) -> [Vec<Option<Value>>; 2] {
 
 /// Puts each sample behind a valid item.
 fn as_items(field: &FieldDescriptor, (accepted, refused): Samples) -> Samples {
-    let behind = |sample| Value::List(valid_list(field, 2).into_iter().skip(1).chain([sample]).collect());
+    // Not behind its own like: items may have to differ.
+    let before =
+        |sample: &Value| valid_list(field, 2).into_iter().skip(1).filter(|item| item != sample).collect();
+    let behind = |sample| {
+        let mut items: Vec<Value> = before(&sample);
+        items.push(sample);
+        Value::List(items)
+    };
     (accepted.into_iter().map(behind).collect(), refused.into_iter().map(behind).collect())
 }
 
