@@ -35,7 +35,7 @@ const MAX_REQUEST_ID: usize = 128;
 pub enum Scope {
     /// Reading, where it is not public.
     Read,
-    /// Proposing keywords.
+    /// Proposing keywords and voting for proposals, where reading is not public.
     Suggest,
     /// Sources, keywords and administration; includes `read` and `suggest`.
     Admin,
@@ -116,7 +116,7 @@ impl Authorizer {
         let Some(key) = call.key? else {
             return match need {
                 None => Ok(caller("public".into())),
-                Some(Scope::Read) if self.public_read => Ok(caller("public".into())),
+                Some(Scope::Read | Scope::Suggest) if self.public_read => Ok(caller("public".into())),
                 Some(_) => Err(Error::Unauthenticated(
                     "this call needs an API key: `authorization: Bearer euhub_...`",
                 )),
@@ -135,7 +135,7 @@ impl Authorizer {
         let has = |scope: Scope| found.scopes.iter().any(|name| name == scope.as_str());
         let allowed = match need {
             None => true,
-            Some(Scope::Read) if self.public_read => true,
+            Some(Scope::Read | Scope::Suggest) if self.public_read => true,
             Some(scope @ (Scope::Read | Scope::Suggest)) => has(scope) || has(Scope::Admin),
             Some(scope) => has(scope),
         };
@@ -220,6 +220,11 @@ fn required_scope(path: &str) -> Option<Scope> {
             "CreateKeyword" | "UpdateKeyword" | "DeleteKeyword" => Some(Scope::Admin),
             _ => Some(Scope::Read),
         },
+        "euhub.v1.SuggestionService" => match method {
+            "CreateSuggestion" | "VoteSuggestion" => Some(Scope::Suggest),
+            "GetSuggestion" | "ListSuggestions" => Some(Scope::Read),
+            _ => Some(Scope::Admin),
+        },
         _ => Some(Scope::Admin),
     }
 }
@@ -249,12 +254,15 @@ mod tests {
             "/euhub.v1.KeywordService/DeleteKeyword",
             "/euhub.v1.SourceService/ListSources",
             "/euhub.v1.AdminService/AnythingNew",
+            "/euhub.v1.SuggestionService/ApproveSuggestion",
+            "/euhub.v1.SuggestionService/AnythingNew",
             "/other.Service/Method",
             "/",
         ] {
             assert_eq!(required_scope(path), Some(Scope::Admin), "{path}");
         }
         assert_eq!(required_scope("/euhub.v1.SearchService/SearchArticles"), Some(Scope::Read));
+        assert_eq!(required_scope("/euhub.v1.SuggestionService/VoteSuggestion"), Some(Scope::Suggest));
         assert_eq!(required_scope("/euhub.v1.AdminService/GetStatus"), None);
     }
 

@@ -33,12 +33,15 @@ macro_rules! checked_messages {
 }
 
 checked_messages! {
-    AnalyzeTextRequest AutocompleteRequest CompareSentimentRequest CreateKeywordRequest CreateSourceRequest
-    DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest
-    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListArticlesRequest ListKeywordArticlesRequest
-    ListKeywordRelationsRequest ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest PreviewKeywordRequest
-    SearchArticlesRequest Source UpdateKeywordRequest UpdateSourceRequest WatchArticlesRequest
+    AnalyzeTextRequest ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest CreateKeywordRequest
+    CreateSourceRequest CreateSuggestionRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
+    ExportArticlesRequest Feed FindSimilarArticlesRequest GetArticleRequest GetArticleSentimentRequest
+    GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest GetStatusRequest
+    GetSuggestionRequest GetSuggestionStatsRequest IngestSourceRequest Keyword KeywordTerm ListArticlesRequest
+    ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest ListSourceRunsRequest
+    ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest PreviewKeywordRequest
+    RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest UpdateSourceRequest
+    VoteSuggestionRequest WatchArticlesRequest
 }
 
 fn violations<T: Validate>(message: &T) -> Vec<Violation> {
