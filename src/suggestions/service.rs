@@ -264,7 +264,7 @@ impl Suggestions {
 /// Refuses terms that could never match, and drops translations that stand twice.
 async fn checked(tx: &mut PgTransaction<'_>, mut draft: Draft) -> Result<Draft> {
     if draft.term.term.chars().count() < 2 {
-        return Err(Error::invalid("suggestion.term", "Must be at least 2 characters long, white space aside."));
+        return Err(Error::invalid("suggestion.term", "must be at least 2 characters long, white space aside."));
     }
     let mut terms = vec![draft.term.clone()];
     terms.append(&mut draft.translations);

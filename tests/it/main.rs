@@ -27,6 +27,8 @@ mod seed;
 mod sentiment;
 mod sources;
 mod streams;
+mod suggestion_states;
+mod suggestions;
 mod tls;
 mod transcoding;
 mod vader;
