@@ -39,7 +39,7 @@ CREATE TABLE suggestion_votes (
 
 -- The salt of those hashes: one row, made on first use.
 CREATE TABLE voter_salt (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
     salt bytea NOT NULL
 );
 

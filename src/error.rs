@@ -121,7 +121,11 @@ impl From<Error> for Status {
             Error::FailedPrecondition { reason, .. } => (Code::FailedPrecondition, *reason),
             Error::WrongState { state, overtaken, .. } => {
                 metadata.insert("state".into(), (*state).into());
-                if *overtaken { (Code::Aborted, "STATE_CHANGED") } else { (Code::FailedPrecondition, "WRONG_STATE") }
+                if *overtaken {
+                    (Code::Aborted, "STATE_CHANGED")
+                } else {
+                    (Code::FailedPrecondition, "WRONG_STATE")
+                }
             }
             Error::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Error::PermissionDenied(_) => (Code::PermissionDenied, "SCOPE_MISSING"),

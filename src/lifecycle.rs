@@ -164,7 +164,12 @@ pub async fn run(
             thresholds: config.suggestions,
         };
         if roles.worker {
-            tasks.spawn(jobs::work(ingest.clone(), suggestions.clone(), config.worker_concurrency, stopping.clone()));
+            tasks.spawn(jobs::work(
+                ingest.clone(),
+                suggestions.clone(),
+                config.worker_concurrency,
+                stopping.clone(),
+            ));
         }
         if let Some(listener) = grpc {
             let cache = redis.clone().map_or_else(Cache::memory, Cache::Redis);
@@ -382,7 +387,13 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
             RouteClass::new(
                 "admin",
                 limit(config.rate_limit_per_minute),
-                &["GET */admin/*", "GET *sources*", "GET *backups*", "GET *suggestions:stats", "GET *suggestions/*/evaluations"],
+                &[
+                    "GET */admin/*",
+                    "GET *sources*",
+                    "GET *backups*",
+                    "GET *suggestions:stats",
+                    "GET *suggestions/*/evaluations",
+                ],
             )
             .cache_control("no-store"),
             RouteClass::new("upload", limit(config.upload_rate_limit_per_minute), &["POST *:upload"]),

@@ -170,13 +170,19 @@ fn breadth(articles: i64, share: f64, limits: &Thresholds) -> Breadth {
     }
 }
 
-fn reasons(verdict: &Verdict, counts: &Counts, similar: Option<&[Similar]>, limits: &Thresholds) -> Vec<String> {
+fn reasons(
+    verdict: &Verdict,
+    counts: &Counts,
+    similar: Option<&[Similar]>,
+    limits: &Thresholds,
+) -> Vec<String> {
     let days = limits.window_days;
     let nearest = match (similar, similar.and_then(<[Similar]>::first)) {
         (None, _) => "No embedding model is loaded, so no keyword was compared by meaning.".to_owned(),
         (_, None) => "There is no keyword to compare it with.".to_owned(),
         (_, Some(Similar { slug, similarity, .. })) => {
-            let means = if *similarity >= limits.merge_similarity { "means the same" } else { "is another topic" };
+            let means =
+                if *similarity >= limits.merge_similarity { "means the same" } else { "is another topic" };
             format!(
                 "The nearest keyword, keywords/{slug}, {means}: similarity {similarity:.2}, the same from {:.2}.",
                 limits.merge_similarity
@@ -299,7 +305,8 @@ mod tests {
         let limits = Thresholds { merge_similarity: 0.95, approve_searchability: 90, ..LIMITS() };
         let verdict = evaluate(&counts(2000, 40, 6, 4), Some(&near(0.9)), &limits);
         assert_eq!(verdict.decision, Decision::NeedsReview);
-        let odd = Thresholds { full_article_count: 0, full_source_count: 0, full_country_count: 0, ..LIMITS() };
+        let odd =
+            Thresholds { full_article_count: 0, full_source_count: 0, full_country_count: 0, ..LIMITS() };
         let verdict = evaluate(&counts(2000, 40, 6, 4), None, &odd);
         assert_eq!((verdict.searchability, verdict.significance), (100, 100));
     }
@@ -316,8 +323,11 @@ mod tests {
             active_sources: 12,
             active_countries: 9,
         };
-        let similar =
-            [Similar { slug: "energy-prices".into(), display_name: "Energy prices".into(), similarity: 0.62 }];
+        let similar = [Similar {
+            slug: "energy-prices".into(),
+            display_name: "Energy prices".into(),
+            similarity: 0.62,
+        }];
         let verdict = evaluate(&counts, Some(&similar), &LIMITS());
         assert_eq!((verdict.searchability, verdict.significance), (70, 62));
         assert_eq!((verdict.breadth, verdict.decision), (Breadth::Optimal, Decision::Approve));

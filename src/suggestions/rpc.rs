@@ -8,9 +8,9 @@ use crate::keywords::store::Term;
 use crate::page::{Cursor, Page};
 use crate::proto::suggestion_service_server::SuggestionService;
 use crate::proto::{
-    ApproveSuggestionRequest, ApproveSuggestionResponse, CreateSuggestionRequest,
-    CreateSuggestionResponse, EvaluateSuggestionRequest, GetSuggestionRequest, GetSuggestionStatsRequest,
-    KeywordTerm, ListSuggestionEvaluationsRequest, ListSuggestionEvaluationsResponse, ListSuggestionsRequest,
+    ApproveSuggestionRequest, ApproveSuggestionResponse, CreateSuggestionRequest, CreateSuggestionResponse,
+    EvaluateSuggestionRequest, GetSuggestionRequest, GetSuggestionStatsRequest, KeywordTerm,
+    ListSuggestionEvaluationsRequest, ListSuggestionEvaluationsResponse, ListSuggestionsRequest,
     ListSuggestionsResponse, RejectSuggestionRequest, SimilarKeyword, Suggestion, SuggestionEvaluation,
     SuggestionLanguageCount, SuggestionStateCount, SuggestionStats, VoteSuggestionRequest,
 };
@@ -44,10 +44,9 @@ impl SuggestionService for SuggestionRpc {
                 created: true,
                 ..Default::default()
             },
-            Proposed::Voted(open) => CreateSuggestionResponse {
-                suggestion: Some(self.message(open).await?),
-                ..Default::default()
-            },
+            Proposed::Voted(open) => {
+                CreateSuggestionResponse { suggestion: Some(self.message(open).await?), ..Default::default() }
+            }
             Proposed::Exists(slug) => CreateSuggestionResponse {
                 existing_keyword: format!("keywords/{slug}"),
                 ..Default::default()
@@ -130,8 +129,7 @@ impl SuggestionService for SuggestionRpc {
     ) -> Result<Response<ListSuggestionEvaluationsResponse>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
-        let bound =
-            ListSuggestionEvaluationsRequest { parent: request.parent.clone(), ..Default::default() };
+        let bound = ListSuggestionEvaluationsRequest { parent: request.parent.clone(), ..Default::default() };
         let page = Page::new(request.page_size, 50, &request.page_token, &bound)?;
         let id = self.find(&request.parent).await?.id;
         let after = page.after.as_ref().map(|at| at.id);

@@ -91,7 +91,9 @@ impl Suggestions {
         let claimant = Caller { actor: voter.clone(), ..caller.clone() };
         let mut id = store::next_id(&mut *tx).await?;
         let name = format!("suggestions/{id}");
-        if let Some(before) = admin::created_before(&mut tx, &claimant, CREATE, request_id, &name, now).await? {
+        if let Some(before) =
+            admin::created_before(&mut tx, &claimant, CREATE, request_id, &name, now).await?
+        {
             id = resource::number("suggestions", &before)?;
             if let Some(created) = find(&mut tx, id).await? {
                 return Ok(Proposed::Created(created));
@@ -171,7 +173,8 @@ impl Suggestions {
         let suggestion = self.open(id).await?;
         let target = match target {
             Target::New { slug, display_name } => {
-                let display_name = if display_name.is_empty() { suggestion.term.clone() } else { display_name };
+                let display_name =
+                    if display_name.is_empty() { suggestion.term.clone() } else { display_name };
                 let slug = if slug.is_empty() { keywords::slug_of(&display_name)? } else { slug };
                 Target::New { slug, display_name }
             }
@@ -264,7 +267,10 @@ impl Suggestions {
 /// Refuses terms that could never match, and drops translations that stand twice.
 async fn checked(tx: &mut PgTransaction<'_>, mut draft: Draft) -> Result<Draft> {
     if draft.term.term.chars().count() < 2 {
-        return Err(Error::invalid("suggestion.term", "must be at least 2 characters long, white space aside."));
+        return Err(Error::invalid(
+            "suggestion.term",
+            "must be at least 2 characters long, white space aside.",
+        ));
     }
     let mut terms = vec![draft.term.clone()];
     terms.append(&mut draft.translations);

@@ -27,6 +27,7 @@ mod seed;
 mod sentiment;
 mod sources;
 mod streams;
+mod suggestion_decisions;
 mod suggestion_states;
 mod suggestions;
 mod tls;

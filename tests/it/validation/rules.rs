@@ -93,7 +93,18 @@ const PATTERNS: [PatternCase; 13] = [
     PatternCase {
         pattern: r#"^([^\s\p{Cc}@<>(),:;"\\]+@([\p{L}\p{N}-]+\.)+[\p{L}\p{N}-]{2,})?$"#,
         accepted: &["ana@example.eu", "", "a.b+c@köln.example-1.de", "a@b.xn--p1ai"],
-        refused: &["a", "a@", "@b.eu", "a@b", "a@b.", "a@@b.eu", "a b@c.eu", "<a@b.eu>", "a@b.eu,c@d.eu", "a@b.eu\n"],
+        refused: &[
+            "a",
+            "a@",
+            "@b.eu",
+            "a@b",
+            "a@b.",
+            "a@@b.eu",
+            "a b@c.eu",
+            "<a@b.eu>",
+            "a@b.eu,c@d.eu",
+            "a@b.eu\n",
+        ],
         fill: ("a@b.c", "é"),
     },
 ];
