@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::hub::{Hub, suggestions};
 use crate::keywords::{create, keyword, linked, number};
