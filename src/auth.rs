@@ -44,7 +44,7 @@ const MAX_REQUEST_ID: usize = 128;
 pub enum Scope {
     /// Reading, where it is not public.
     Read,
-    /// Proposing keywords.
+    /// Proposing keywords and voting for proposals, where reading is not public.
     Suggest,
     /// Sources, keywords and administration; includes `read` and `suggest`.
     Admin,
@@ -137,7 +137,7 @@ impl Authorizer {
             Ok(None) => {
                 let allowed = match call.need {
                     None => Ok(()),
-                    Some(Scope::Read) if self.public_read => Ok(()),
+                    Some(Scope::Read | Scope::Suggest) if self.public_read => Ok(()),
                     Some(_) => Err(Error::Unauthenticated(
                         "this call needs an API key: `authorization: Bearer euhub_...`",
                     )),
@@ -176,7 +176,7 @@ impl Authorizer {
         let has = |scope: Scope| found.scopes.iter().any(|name| name == scope.as_str());
         let allowed = match call.need {
             None => Ok(()),
-            Some(Scope::Read) if self.public_read => Ok(()),
+            Some(Scope::Read | Scope::Suggest) if self.public_read => Ok(()),
             Some(Scope::Read | Scope::Suggest) if has(Scope::Admin) => Ok(()),
             Some(scope) if has(scope) => Ok(()),
             Some(scope) => Err(Error::PermissionDenied(scope.as_str())),
@@ -302,6 +302,11 @@ fn required_scope(path: &str) -> Option<Scope> {
             "CreateKeyword" | "UpdateKeyword" | "DeleteKeyword" => Some(Scope::Admin),
             _ => Some(Scope::Read),
         },
+        "euhub.v1.SuggestionService" => match method {
+            "CreateSuggestion" | "VoteSuggestion" => Some(Scope::Suggest),
+            "GetSuggestion" | "ListSuggestions" => Some(Scope::Read),
+            _ => Some(Scope::Admin),
+        },
         _ => Some(Scope::Admin),
     }
 }
@@ -331,12 +336,15 @@ mod tests {
             "/euhub.v1.KeywordService/DeleteKeyword",
             "/euhub.v1.SourceService/ListSources",
             "/euhub.v1.AdminService/AnythingNew",
+            "/euhub.v1.SuggestionService/ApproveSuggestion",
+            "/euhub.v1.SuggestionService/AnythingNew",
             "/other.Service/Method",
             "/",
         ] {
             assert_eq!(required_scope(path), Some(Scope::Admin), "{path}");
         }
         assert_eq!(required_scope("/euhub.v1.SearchService/SearchArticles"), Some(Scope::Read));
+        assert_eq!(required_scope("/euhub.v1.SuggestionService/VoteSuggestion"), Some(Scope::Suggest));
         assert_eq!(required_scope("/euhub.v1.AdminService/GetStatus"), None);
     }
 

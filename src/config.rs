@@ -8,6 +8,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::suggestions::evaluate::Thresholds;
+
 /// Environment variables that name one file or address outside the settings' own prefix.
 const UNPREFIXED: [&str; 2] = ["DATABASE_URL", "REDIS_URL"];
 
@@ -84,6 +86,8 @@ pub struct Config {
     pub log: String,
     /// Form of the log lines.
     pub log_format: LogFormat,
+    /// By what suggestions of keywords are judged; a table of the file.
+    pub suggestions: Thresholds,
 }
 
 /// Form of the log lines.
@@ -135,6 +139,7 @@ impl Default for Config {
             log: "info,sqlx::postgres::notice=warn,graphile_worker=warn,graphile_worker_migrations=warn"
                 .into(),
             log_format: LogFormat::Auto,
+            suggestions: Thresholds::default(),
         }
     }
 }
@@ -238,6 +243,19 @@ mod tests {
             assert_eq!(config.edge_addr.port(), 2);
             assert_eq!(config.cors_origins, ["https://a"]);
             assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1/128"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_table_changes_what_it_names() {
+        figment::Jail::expect_with(|jail| {
+            jail.create_file("euhub.toml", "[suggestions]\nbroad_share = 0.5")?;
+            let config = Config::load(None, serde_json::json!({})).map_err(|error| *error)?;
+            assert_eq!(config.suggestions, Thresholds { broad_share: 0.5, ..Thresholds::default() });
+            jail.create_file("euhub.toml", "[suggestions]\nbroad = 0.5")?;
+            let error = Config::load(None, serde_json::json!({})).unwrap_err().to_string();
+            assert!(error.contains("broad"), "{error}");
             Ok(())
         });
     }

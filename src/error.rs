@@ -1,5 +1,6 @@
 //! One error for every slice, and the one table from it to a gRPC status.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -36,6 +37,16 @@ pub enum Error {
         reason: &'static str,
         /// For people: what to do.
         message: String,
+    },
+    /// A change that a resource's state does not allow; `overtaken` when it still did as the call began, and another came first.
+    #[error("{name} is {state}{}", if *.overtaken { " now: another change came first" } else { ", which does not allow this" })]
+    WrongState {
+        /// The resource.
+        name: String,
+        /// Its state, as messages name it.
+        state: &'static str,
+        /// Another change came first.
+        overtaken: bool,
     },
     /// No key, or one that does not hold.
     #[error("{0}")]
@@ -97,6 +108,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let mut details = ErrorDetails::new();
         let mut message = error.to_string();
+        let mut metadata = HashMap::new();
         let (code, reason) = match &error {
             Error::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
             Error::Invalid(violations) => {
@@ -107,6 +119,14 @@ impl From<Error> for Status {
             }
             Error::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Error::FailedPrecondition { reason, .. } => (Code::FailedPrecondition, *reason),
+            Error::WrongState { state, overtaken, .. } => {
+                metadata.insert("state".into(), (*state).into());
+                if *overtaken {
+                    (Code::Aborted, "STATE_CHANGED")
+                } else {
+                    (Code::FailedPrecondition, "WRONG_STATE")
+                }
+            }
             Error::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Error::PermissionDenied(_) => (Code::PermissionDenied, "SCOPE_MISSING"),
             Error::ResourceExhausted(_) => {
@@ -147,7 +167,7 @@ impl From<Error> for Status {
                 (Code::Internal, "INTERNAL")
             }
         };
-        details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+        details.set_error_info(reason, DOMAIN, metadata);
         Status::with_error_details(code, message, details)
     }
 }
@@ -191,6 +211,16 @@ mod tests {
                 Error::FailedPrecondition { reason: "MODEL_MISSING", message: "m".into() },
                 Code::FailedPrecondition,
                 "MODEL_MISSING",
+            ),
+            (
+                Error::WrongState { name: "suggestions/1".into(), state: "APPROVED", overtaken: false },
+                Code::FailedPrecondition,
+                "WRONG_STATE",
+            ),
+            (
+                Error::WrongState { name: "suggestions/1".into(), state: "APPROVED", overtaken: true },
+                Code::Aborted,
+                "STATE_CHANGED",
             ),
             (Error::Unauthenticated("no key"), Code::Unauthenticated, "UNAUTHENTICATED"),
             (Error::PermissionDenied("admin"), Code::PermissionDenied, "SCOPE_MISSING"),

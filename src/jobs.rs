@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::{Ingest, store};
 use crate::keywords::link;
 use crate::sentiment::aggregate;
+use crate::suggestions::service::Suggestions;
 use crate::telemetry;
 
 /// Fetches one feed.
@@ -61,7 +62,12 @@ pub async fn enqueue(
 }
 
 /// Works on every job and schedule until `stopping`. When the database is away the worker stands still and begins again.
-pub async fn work(ingest: Ingest, concurrency: usize, stopping: CancellationToken) -> anyhow::Result<()> {
+pub async fn work(
+    ingest: Ingest,
+    suggestions: Suggestions,
+    concurrency: usize,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
     // Connections of its own: a crowd of requests must not starve the queue, nor the queue the requests.
     let connections = u32::try_from(concurrency).unwrap_or(u32::MAX).saturating_add(2);
     let queue = PgPoolOptions::new()
@@ -69,7 +75,8 @@ pub async fn work(ingest: Ingest, concurrency: usize, stopping: CancellationToke
         .acquire_timeout(LEASE / 2)
         .connect_lazy_with((*ingest.db.connect_options()).clone());
     while !stopping.is_cancelled() {
-        let ended = match worker(ingest.clone(), queue.clone(), concurrency, stopping.clone()).await {
+        let (ingest, suggestions) = (ingest.clone(), suggestions.clone());
+        let ended = match worker(ingest, suggestions, queue.clone(), concurrency, stopping.clone()).await {
             Ok(worker) => worker.run().await.map_err(Into::into),
             Err(error) => Err(error),
         };
@@ -86,6 +93,7 @@ pub async fn work(ingest: Ingest, concurrency: usize, stopping: CancellationToke
 
 async fn worker(
     ingest: Ingest,
+    suggestions: Suggestions,
     queue: PgPool,
     concurrency: usize,
     stopping: CancellationToken,
@@ -99,6 +107,7 @@ async fn worker(
     let worker = WorkerOptions::default()
         .pg_pool(queue)
         .add_extension(ingest)
+        .add_extension(suggestions)
         .concurrency(concurrency)
         .poll_interval(Duration::from_secs(1))
         .worker_recovery(recovery)
@@ -110,6 +119,7 @@ async fn worker(
         .define_job::<EnqueueDueFeeds>()
         .define_job::<AnalyzeLeftOver>()
         .define_job::<RebuildAggregates>()
+        .define_job::<EvaluateSuggestions>()
         .with_crons([
             Cron::every_minute::<EnqueueDueFeeds>().payload(EnqueueDueFeeds {})?.build(),
             Cron::hourly_at::<AnalyzeLeftOver>(15)?
@@ -119,6 +129,10 @@ async fn worker(
             Cron::daily_at::<RebuildAggregates>(0, 30)?
                 .fill(CrontabFill::hours(24))
                 .payload(RebuildAggregates {})?
+                .build(),
+            Cron::daily_at::<EvaluateSuggestions>(2, 0)?
+                .fill(CrontabFill::hours(24))
+                .payload(EvaluateSuggestions {})?
                 .build(),
         ])
         .init()
@@ -208,6 +222,20 @@ impl TaskHandler for RebuildAggregates {
 
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
         rebuild_aggregates(&pipeline(&context)?.db).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Daily at 02:00: the evidence for suggestions that have none.
+#[derive(Debug, Serialize, Deserialize)]
+struct EvaluateSuggestions {}
+
+impl TaskHandler for EvaluateSuggestions {
+    const IDENTIFIER: &'static str = "evaluate_suggestions";
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let suggestions = context.get_ext::<Suggestions>();
+        let suggestions = suggestions.ok_or_else(|| "the worker has no suggestions".to_owned())?;
+        suggestions.evaluate_pending().await.map_err(|error| error.to_string())
     }
 }
 

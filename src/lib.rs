@@ -51,6 +51,8 @@ pub mod server;
 #[cfg(feature = "server")]
 pub mod sources;
 #[cfg(feature = "server")]
+pub mod suggestions;
+#[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod validation;

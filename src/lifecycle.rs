@@ -34,6 +34,7 @@ use crate::redis::Redis;
 use crate::search::embedding::{Embedder, ModelError};
 use crate::search::service::Search;
 use crate::server::{self, Parts};
+use crate::suggestions::service::Suggestions;
 use crate::{database, jobs, telemetry};
 
 /// Calls that one connection may have open at once.
@@ -156,14 +157,26 @@ pub async fn run(
     if let Some(database) = &database {
         let embedder = embedder(&config.model_dir()).await?;
         let ingest = ingest(&config, database.pool.clone(), clock.clone(), embedder.clone())?;
+        let suggestions = Suggestions {
+            db: database.pool.clone(),
+            clock: clock.clone(),
+            embedder: embedder.clone(),
+            thresholds: config.suggestions,
+        };
         if roles.worker {
-            tasks.spawn(jobs::work(ingest.clone(), config.worker_concurrency, stopping.clone()));
+            tasks.spawn(jobs::work(
+                ingest.clone(),
+                suggestions.clone(),
+                config.worker_concurrency,
+                stopping.clone(),
+            ));
         }
         if let Some(listener) = grpc {
             let cache = redis.clone().map_or_else(Cache::memory, Cache::Redis);
             let parts = Parts {
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,
+                suggestions,
                 new_articles: NewArticles::listen(database.pool.clone(), stopping.clone()),
                 authorizer: Authorizer::new(
                     database.pool.clone(),
@@ -374,7 +387,13 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
             RouteClass::new(
                 "admin",
                 limit(config.rate_limit_per_minute),
-                &["GET */admin/*", "GET *sources*", "GET *backups*"],
+                &[
+                    "GET */admin/*",
+                    "GET *sources*",
+                    "GET *backups*",
+                    "GET *suggestions:stats",
+                    "GET *suggestions/*/evaluations",
+                ],
             )
             .cache_control("no-store"),
             RouteClass::new("upload", limit(config.upload_rate_limit_per_minute), &["POST *:upload"]),

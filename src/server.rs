@@ -34,14 +34,17 @@ use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
 use crate::proto::source_service_server::{SERVICE_NAME as SOURCE, SourceServiceServer};
+use crate::proto::suggestion_service_server::{SERVICE_NAME as SUGGESTION, SuggestionServiceServer};
 use crate::search::rpc::SearchRpc;
 use crate::search::service::Search;
 use crate::sentiment::rpc::SentimentRpc;
 use crate::sources::rpc::SourceRpc;
+use crate::suggestions::rpc::SuggestionRpc;
+use crate::suggestions::service::Suggestions;
 use crate::telemetry;
 
 /// Every service, for health.
-pub const SERVICES: [&str; 6] = [ADMIN, ARTICLE, KEYWORD, SEARCH, SENTIMENT, SOURCE];
+pub const SERVICES: [&str; 7] = [ADMIN, ARTICLE, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
 
 /// Longest time for a call, unless the caller asks for less.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -57,6 +60,8 @@ pub struct Parts {
     pub search: Search,
     /// Fetches that an administrator asks for.
     pub ingest: Ingest,
+    /// Proposals of keywords.
+    pub suggestions: Suggestions,
     /// Wakes watchers.
     pub new_articles: NewArticles,
     /// Who may what.
@@ -103,6 +108,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))
         .add_service(limited!(SentimentServiceServer::new(sentiment)))
         .add_service(limited!(SourceServiceServer::new(sources)))
+        .add_service(limited!(SuggestionServiceServer::new(SuggestionRpc { suggestions: parts.suggestions })))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

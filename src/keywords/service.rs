@@ -8,10 +8,12 @@ use crate::admin::store as admin;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
 use crate::keywords::link;
-use crate::keywords::store::{self, Draft, Keyword};
+use crate::keywords::store::{self, Draft, Keyword, Term};
 use crate::resource;
 
 const CREATE: &str = "keywords.create";
+/// Terms that a keyword holds at most; the rule of the message.
+const MAX_TERMS: usize = 100;
 
 /// Which fields of a keyword a change sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +101,48 @@ pub async fn update(
     Ok(keyword)
 }
 
+/// Adds the terms that a keyword lacks, case aside, and links the archive to them; their number.
+pub async fn add_terms(
+    tx: &mut PgTransaction<'_>,
+    slug: &str,
+    terms: Vec<Term>,
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    link::lock(tx).await?;
+    let id = store::lock(tx, slug).await?.ok_or_else(|| Error::NotFound(format!("keywords/{slug}")))?;
+    let keyword = get(tx, slug).await?;
+    let mut all = keyword.terms.0;
+    let before = all.len();
+    for term in terms {
+        let same = |other: &Term| {
+            other.language == term.language && other.term.to_lowercase() == term.term.to_lowercase()
+        };
+        if !all.iter().any(same) {
+            all.push(term);
+        }
+    }
+    let added = all.len() - before;
+    if all.len() > MAX_TERMS {
+        return Err(Error::FailedPrecondition {
+            reason: "TOO_MANY_TERMS",
+            message: format!("keywords/{slug} would hold {} terms; {MAX_TERMS} is the most", all.len()),
+        });
+    }
+    if added > 0 {
+        let draft = Draft {
+            display_name: keyword.display_name,
+            description: keyword.description,
+            category: keyword.category,
+            boolean_query: keyword.boolean_query,
+            terms: all,
+        };
+        store::update(&mut **tx, id, &draft, now).await?;
+        store::replace_terms(tx, id, &draft.terms).await?;
+        link::relink_keyword(tx, id).await?;
+    }
+    Ok(added)
+}
+
 /// Deletes a keyword; its articles stay.
 pub async fn delete(db: &PgPool, caller: &Caller, slug: &str, now: DateTime<Utc>) -> Result<()> {
     let mut tx = db.begin().await?;
@@ -127,12 +171,14 @@ pub async fn check(tx: &mut PgTransaction<'_>, draft: &Draft) -> Result<()> {
     Ok(())
 }
 
-async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Keyword> {
+/// A keyword that must exist.
+pub async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Keyword> {
     let keyword = store::by_slug(&mut **tx, slug).await?;
     keyword.ok_or_else(|| Error::NotFound(format!("keywords/{slug}")))
 }
 
-fn slug_of(display_name: &str) -> Result<String> {
+/// The slug that a name gives.
+pub fn slug_of(display_name: &str) -> Result<String> {
     match resource::slugify(display_name) {
         slug if slug.is_empty() => Err(Error::invalid(
             "keyword_id",

@@ -232,10 +232,12 @@ pub async fn insert(
     .await?)
 }
 
-/// Changes a keyword, terms aside.
+/// Changes a keyword, terms aside. A new name needs a new vector.
 pub async fn update(db: impl PgExecutor<'_>, id: i64, draft: &Draft, now: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
-        "UPDATE keywords SET display_name = $2, description = $3, category = $4, boolean_query = $5, update_time = $6
+        "UPDATE keywords SET display_name = $2, description = $3, category = $4, boolean_query = $5, update_time = $6,
+             embedding = CASE WHEN display_name = $2 THEN embedding END,
+             embedding_model = CASE WHEN display_name = $2 THEN embedding_model END
          WHERE id = $1",
         id,
         draft.display_name,

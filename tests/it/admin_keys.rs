@@ -15,7 +15,7 @@ use tonic::metadata::MetadataValue;
 use crate::hub::{Answer, Hub, send};
 
 /// A new key with these scopes; its number and text.
-async fn key(hub: &Hub, scopes: &[&str], hours: Option<i64>) -> (i64, String) {
+pub async fn key(hub: &Hub, scopes: &[&str], hours: Option<i64>) -> (i64, String) {
     let (key, hash) = generate_key(&mut system_rng());
     let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
     let now = Clock::system().now();

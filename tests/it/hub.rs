@@ -17,6 +17,8 @@ use euhub::search::embedding::Embedder;
 use euhub::search::service::Search;
 use euhub::seed;
 use euhub::server::{self, Parts};
+use euhub::suggestions::evaluate::Thresholds;
+use euhub::suggestions::service::Suggestions;
 use euhub_edge::http::{EdgeConfig, RateLimit};
 use euhub_edge::listen::{self, ListenConfig};
 use euhub_edge::plan::Plan;
@@ -142,10 +144,12 @@ impl Hub {
         let ingest = ingest(db.clone());
         let public_read = kind != Kind::Private;
         let embedder = (kind != Kind::WithoutModel).then(embedder);
+        let suggestions = suggestions(db.clone(), embedder.clone());
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
         let parts = Parts {
             search: Search { db: db.clone(), cache: Cache::memory(), embedder },
             ingest: ingest.clone(),
+            suggestions,
             new_articles: NewArticles::listen(db.clone(), stopping.clone()),
             authorizer: Authorizer::new(db.clone(), clock.clone(), public_read, None, Vec::new()).unwrap(),
             plan: Arc::clone(&plan),
@@ -215,6 +219,11 @@ pub fn encode(text: &str) -> String {
 pub fn ingest(db: PgPool) -> Ingest {
     let policy = FetchPolicy { allow_private: true, ..FetchPolicy::default() };
     Ingest { db, clock: Clock::system(), fetcher: Fetcher::new(policy).unwrap(), embedder: Some(embedder()) }
+}
+
+/// Suggestions with the default thresholds.
+pub fn suggestions(db: PgPool, embedder: Option<Arc<Embedder>>) -> Suggestions {
+    Suggestions { db, clock: Clock::system(), embedder, thresholds: Thresholds::default() }
 }
 
 /// The model, loaded once a run.

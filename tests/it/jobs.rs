@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::scratch;
-use crate::hub::Hub;
+use crate::hub::{Hub, suggestions};
 use crate::program::{FeedServer, Running, add_source, euhub_on, rss, wait_for};
 
 /// A worker in this process.
@@ -28,7 +28,8 @@ impl Worker {
         let stopping = CancellationToken::new();
         // The model has no part in this, and takes its time.
         let ingest = Ingest { embedder: None, ..hub.ingest.clone() };
-        let work = jobs::work(ingest, 2, stopping.clone());
+        let suggestions = suggestions(hub.db.clone(), None);
+        let work = jobs::work(ingest, suggestions, 2, stopping.clone());
         let task = tokio::spawn(async move { work.await.unwrap() });
         Self { stopping, task }
     }

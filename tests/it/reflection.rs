@@ -7,13 +7,14 @@ use tokio_stream::once;
 use crate::hub::Hub;
 
 /// Full name of every service that a client may find.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "euhub.v1.AdminService",
     "euhub.v1.ArticleService",
     "euhub.v1.KeywordService",
     "euhub.v1.SearchService",
     "euhub.v1.SentimentService",
     "euhub.v1.SourceService",
+    "euhub.v1.SuggestionService",
     "grpc.health.v1.Health",
 ];
 

@@ -33,14 +33,16 @@ macro_rules! checked_messages {
 }
 
 checked_messages! {
-    AnalyzeTextRequest ApiKey AutocompleteRequest CompareSentimentRequest CreateApiKeyRequest CreateKeywordRequest
-    CreateSourceRequest DeleteApiKeyRequest DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest
-    ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest
-    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest
-    ListAuditEntriesRequest ListKeywordArticlesRequest
-    ListKeywordRelationsRequest ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest PreviewKeywordRequest
-    SearchArticlesRequest Source UpdateKeywordRequest UpdateSourceRequest WatchArticlesRequest
+    AnalyzeTextRequest ApiKey ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest
+    CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
+    DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest ExportArticlesRequest
+    ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest GetArticleSentimentRequest
+    GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest GetStatusRequest
+    GetSuggestionRequest GetSuggestionStatsRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest
+    ListArticlesRequest ListAuditEntriesRequest ListKeywordArticlesRequest ListKeywordRelationsRequest
+    ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest
+    ListSuggestionsRequest PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion
+    UpdateKeywordRequest UpdateSourceRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
 fn violations<T: Validate>(message: &T) -> Vec<Violation> {

@@ -17,7 +17,7 @@ struct PatternCase {
 /// What a text without a pattern may be; two bytes a character, so that bytes are not taken for code points.
 const ANY_TEXT: (&str, &str) = ("", "é");
 
-const PATTERNS: [PatternCase; 12] = [
+const PATTERNS: [PatternCase; 13] = [
     PatternCase {
         pattern: r"^\P{Cc}*$",
         accepted: &["a", "", "Öl & Gas — 日本 👍"],
@@ -90,6 +90,23 @@ const PATTERNS: [PatternCase; 12] = [
         refused: &["", "https://", "gopher://a", "https://a b", "xhttps://a"],
         fill: ("https://", "é"),
     },
+    PatternCase {
+        pattern: r#"^([^\s\p{Cc}@<>(),:;"\\]+@([\p{L}\p{N}-]+\.)+[\p{L}\p{N}-]{2,})?$"#,
+        accepted: &["ana@example.eu", "", "a.b+c@köln.example-1.de", "a@b.xn--p1ai"],
+        refused: &[
+            "a",
+            "a@",
+            "@b.eu",
+            "a@b",
+            "a@b.",
+            "a@@b.eu",
+            "a b@c.eu",
+            "<a@b.eu>",
+            "a@b.eu,c@d.eu",
+            "a@b.eu\n",
+        ],
+        fill: ("a@b.c", "é"),
+    },
 ];
 
 fn pattern_case(rules: &DynamicMessage) -> Option<&'static PatternCase> {
@@ -135,7 +152,11 @@ fn valid_value(kind: &Kind, rules: Option<&DynamicMessage>, number: usize) -> Va
                 return allowed[number % allowed.len()].clone();
             }
             match pattern_case(rules) {
-                Some(case) => Value::String(case.accepted[0].into()),
+                Some(case) => {
+                    let shortest = set(rules, "min_len").map_or(0, |least| limit(&least));
+                    let fits = |text: &&&str| text.chars().count() >= shortest;
+                    Value::String((*case.accepted.iter().find(fits).expect("a long enough text")).into())
+                }
                 None => text(rules, number + 1),
             }
         }

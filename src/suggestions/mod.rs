@@ -1,0 +1,7 @@
+//! Keywords that people propose: votes, evidence, and the decision of an administrator.
+
+pub mod evaluate;
+pub mod evidence;
+pub mod rpc;
+pub mod service;
+pub mod store;
