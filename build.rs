@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 6] = ["admin", "article", "keyword", "search", "sentiment", "source"];
+const FILES: [&str; 7] = ["admin", "article", "document", "keyword", "search", "sentiment", "source"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -248,6 +248,7 @@ mod tests {
             "/euhub.v1.KeywordService/UpdateKeyword",
             "/euhub.v1.KeywordService/DeleteKeyword",
             "/euhub.v1.SourceService/ListSources",
+            "/euhub.v1.DocumentService/GetDocument",
             "/euhub.v1.AdminService/AnythingNew",
             "/other.Service/Method",
             "/",

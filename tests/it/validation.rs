@@ -34,11 +34,11 @@ macro_rules! checked_messages {
 
 checked_messages! {
     AnalyzeTextRequest AutocompleteRequest CompareSentimentRequest CreateKeywordRequest CreateSourceRequest
-    DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest
-    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListArticlesRequest ListKeywordArticlesRequest
+    DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest ExportArticlesRequest Feed FindSimilarArticlesRequest GetArticleRequest
+    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest
+    GetStatusRequest IngestSourceRequest Keyword KeywordTerm ListArticlesRequest ListDocumentsRequest ListKeywordArticlesRequest
     ListKeywordRelationsRequest ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest PreviewKeywordRequest
-    SearchArticlesRequest Source UpdateKeywordRequest UpdateSourceRequest WatchArticlesRequest
+    SearchArticlesRequest Source UpdateKeywordRequest UpdateSourceRequest UploadDocumentRequest WatchArticlesRequest
 }
 
 fn violations<T: Validate>(message: &T) -> Vec<Violation> {
