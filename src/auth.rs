@@ -335,6 +335,7 @@ mod tests {
             "/euhub.v1.KeywordService/UpdateKeyword",
             "/euhub.v1.KeywordService/DeleteKeyword",
             "/euhub.v1.SourceService/ListSources",
+            "/euhub.v1.DocumentService/GetDocument",
             "/euhub.v1.AdminService/AnythingNew",
             "/euhub.v1.SuggestionService/ApproveSuggestion",
             "/euhub.v1.SuggestionService/AnythingNew",

@@ -17,6 +17,7 @@ use crate::admin::store as admin;
 use crate::auth::{self, Caller, Scope};
 use crate::clock::{Clock, system_rng};
 use crate::config::Config;
+use crate::documents::extract::worker;
 use crate::ingest::Ingest;
 use crate::lifecycle::{self, Database, Roles};
 use crate::search::embedding::Embedder;
@@ -100,6 +101,13 @@ enum Command {
     },
     /// Prints the settings that hold, secrets hidden.
     Config,
+    /// Reads an uploaded file: what a server runs for each, under limits.
+    #[command(name = worker::COMMAND, hide = true)]
+    ExtractText {
+        /// The declared charset.
+        #[arg(long)]
+        charset: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,7 +148,12 @@ enum ModelCommand {
 
 /// Runs the command of this process.
 pub async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    let cli = Cli::parse();
+    // Before settings and logs: they are none of its business.
+    if let Command::ExtractText { charset } = &cli.command {
+        return worker::run(charset.as_deref());
+    }
+    match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("euhub: {error:#}");

@@ -21,6 +21,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod database;
 #[cfg(feature = "server")]
+pub mod documents;
+#[cfg(feature = "server")]
 pub mod embedded;
 #[cfg(feature = "server")]
 pub mod error;

@@ -25,6 +25,7 @@ use crate::auth::Authorizer;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::documents::extract::worker::Extractor;
 use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use crate::ingest::Ingest;
 use crate::ingest::fetch::{FetchPolicy, Fetcher};
@@ -177,6 +178,7 @@ pub async fn run(
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,
                 suggestions,
+                extractor: Extractor::this_program(),
                 new_articles: NewArticles::listen(database.pool.clone(), stopping.clone()),
                 authorizer: Authorizer::new(
                     database.pool.clone(),

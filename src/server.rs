@@ -24,12 +24,16 @@ use crate::articles::rpc::ArticleRpc;
 use crate::articles::watch::NewArticles;
 use crate::auth::{self, Authorizer, Caller};
 use crate::clock::Clock;
+use crate::documents::extract::worker::Extractor;
+use crate::documents::rpc::DocumentRpc;
+use crate::documents::service::Documents;
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
 use crate::keywords::rpc::KeywordRpc;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
 use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
+use crate::proto::document_service_server::{DocumentServiceServer, SERVICE_NAME as DOCUMENT};
 use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
@@ -44,7 +48,7 @@ use crate::suggestions::service::Suggestions;
 use crate::telemetry;
 
 /// Every service, for health.
-pub const SERVICES: [&str; 7] = [ADMIN, ARTICLE, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
+pub const SERVICES: [&str; 8] = [ADMIN, ARTICLE, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
 
 /// Longest time for a call, unless the caller asks for less.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -62,6 +66,8 @@ pub struct Parts {
     pub ingest: Ingest,
     /// Proposals of keywords.
     pub suggestions: Suggestions,
+    /// Reads uploaded files.
+    pub extractor: Extractor,
     /// Wakes watchers.
     pub new_articles: NewArticles,
     /// Who may what.
@@ -86,6 +92,8 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         public_read: parts.public_read,
     };
     let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };
+    let documents =
+        Documents { search: parts.search.clone(), extractor: parts.extractor, clock: clock.clone() };
     let keywords = KeywordRpc { db: db.clone(), clock: clock.clone() };
     let sentiment = SentimentRpc { db: db.clone(), clock: clock.clone() };
     let sources = SourceRpc { db, clock, ingest: parts.ingest };
@@ -104,6 +112,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     };
     let router = Routes::new(limited!(AdminServiceServer::new(admin)))
         .add_service(limited!(ArticleServiceServer::new(articles)))
+        .add_service(limited!(DocumentServiceServer::new(DocumentRpc { documents })))
         .add_service(limited!(KeywordServiceServer::new(keywords)))
         .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))
         .add_service(limited!(SentimentServiceServer::new(sentiment)))

@@ -91,14 +91,16 @@ fn analyze_all(articles: &[Unanalyzed], embedder: Option<&Arc<Embedder>>) -> Res
     Ok(articles.iter().zip(embeddings).map(|(article, embedding)| analyzed(article, embedding)).collect())
 }
 
-fn embed(embedder: &Embedder, texts: impl Iterator<Item = String>) -> Result<Vec<Vector>> {
+/// Vectors of texts, in order.
+pub(crate) fn embed(embedder: &Embedder, texts: impl Iterator<Item = String>) -> Result<Vec<Vector>> {
     let texts: Vec<String> = texts.collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let vectors = embedder.embed(&texts)?;
     Ok(vectors.into_iter().map(|vector| Vector::from(vector.to_vec())).collect())
 }
 
-fn embedded_text(title: &str, body: &str) -> String {
+/// The part of a text that its vector is made of.
+pub(crate) fn embedded_text(title: &str, body: &str) -> String {
     let mut text = format!("{title}\n{body}");
     if let Some((end, _)) = text.char_indices().nth(EMBEDDED_CHARS) {
         text.truncate(end);
@@ -113,7 +115,20 @@ fn analyzed(article: &Unanalyzed, embedding: Option<(Vector, String)>) -> Analyz
         &article.language,
         article.language_confidence,
     );
-    let (abstain_reason, scored) = match outcome {
+    let (abstain_reason, scored) = scored(outcome);
+    Analyzed {
+        id: article.id,
+        analyzer: (analyze::ANALYZER, analyze::VERSION),
+        language: article.language.clone(),
+        abstain_reason,
+        scored,
+        embedding,
+    }
+}
+
+/// An outcome as it is stored: why there is no score, or the score.
+pub(crate) fn scored(outcome: Outcome) -> (String, Option<Scored>) {
+    match outcome {
         Outcome::Abstained { reason } => (reason.to_string(), None),
         Outcome::Scored(scored) => {
             let scored = Scored {
@@ -129,14 +144,6 @@ fn analyzed(article: &Unanalyzed, embedding: Option<(Vector, String)>) -> Analyz
             };
             (String::new(), Some(scored))
         }
-    };
-    Analyzed {
-        id: article.id,
-        analyzer: (analyze::ANALYZER, analyze::VERSION),
-        language: article.language.clone(),
-        abstain_reason,
-        scored,
-        embedding,
     }
 }
 

@@ -3,6 +3,7 @@
 use sqlx::{PgExecutor, PgTransaction};
 
 use crate::articles::filter::Filter;
+use crate::documents::link as documents;
 use crate::error::Result;
 use crate::keywords::store::{Link, Term};
 use crate::search::store::query_languages;
@@ -56,7 +57,7 @@ pub async fn link_articles(tx: &mut PgTransaction<'_>, article_ids: &[i64]) -> R
     Ok(done.rows_affected())
 }
 
-/// Links the whole archive to a keyword anew, with its aggregates and count. Takes [`lock`].
+/// Links the whole archive, and the documents, to a keyword anew, with its aggregates and count. Takes [`lock`].
 pub async fn relink_keyword(tx: &mut PgTransaction<'_>, keyword_id: i64) -> Result<()> {
     lock(tx).await?;
     sqlx::query!("DELETE FROM article_keywords WHERE keyword_id = $1", keyword_id).execute(&mut **tx).await?;
@@ -88,6 +89,7 @@ pub async fn relink_keyword(tx: &mut PgTransaction<'_>, keyword_id: i64) -> Resu
     )
     .execute(&mut **tx)
     .await?;
+    documents::relink_keyword(tx, keyword_id).await?;
     aggregate::rebuild(tx, Some(keyword_id)).await
 }
 

@@ -9,6 +9,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, PgTransaction};
 
+use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::Caller;
 use crate::clock::{Clock, system_rng};
@@ -148,7 +149,7 @@ impl Suggestions {
         evidence::insert(&mut tx, id, days, &counts, &verdict, &similar, now).await?;
         store::set_state(&mut tx, id, State::Evaluated, None, "", now).await?;
         if let Some(caller) = caller {
-            admin::audit(&mut *tx, caller, "suggestions.evaluate", &name(id), now).await?;
+            audit(&mut *tx, caller, "suggestions.evaluate", &name(id), now).await?;
         }
         let kept = evidence::latest(&mut *tx, &[id]).await?.pop();
         tx.commit().await?;
@@ -213,7 +214,7 @@ impl Suggestions {
         }
         store::set_state(&mut tx, id, state, Some(keyword.id), "", now).await?;
         let queued_feeds = ingest::enqueue_due_feeds(&mut *tx, now).await?;
-        admin::audit(&mut *tx, caller, "suggestions.approve", &name(id), now).await?;
+        audit(&mut *tx, caller, "suggestions.approve", &name(id), now).await?;
         let suggestion = get(&mut tx, id).await?;
         tx.commit().await?;
         Ok(Approved { suggestion, keyword, added_terms, queued_feeds })
@@ -226,7 +227,7 @@ impl Suggestions {
         let mut tx = self.db.begin().await?;
         lock_open_still(&mut tx, id).await?;
         store::set_state(&mut tx, id, State::Rejected, None, reason, now).await?;
-        admin::audit(&mut *tx, caller, "suggestions.reject", &name(id), now).await?;
+        audit(&mut *tx, caller, "suggestions.reject", &name(id), now).await?;
         let suggestion = get(&mut tx, id).await?;
         tx.commit().await?;
         Ok(suggestion)

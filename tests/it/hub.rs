@@ -9,6 +9,7 @@ use euhub::auth::{Authorizer, generate_key};
 use euhub::cache::Cache;
 use euhub::clock::{Clock, system_rng};
 use euhub::database;
+use euhub::documents::extract::worker::Extractor;
 use euhub::embedded::EmbeddedPostgres;
 use euhub::ingest::Ingest;
 use euhub::ingest::fetch::{FetchPolicy, Fetcher};
@@ -150,6 +151,7 @@ impl Hub {
             search: Search { db: db.clone(), cache: Cache::memory(), embedder },
             ingest: ingest.clone(),
             suggestions,
+            extractor: Extractor::new(env!("CARGO_BIN_EXE_euhub").into()),
             new_articles: NewArticles::listen(db.clone(), stopping.clone()),
             authorizer: Authorizer::new(db.clone(), clock.clone(), public_read, None, Vec::new()).unwrap(),
             plan: Arc::clone(&plan),

@@ -9,6 +9,7 @@ mod articles;
 mod bad_input;
 mod cache;
 mod crash;
+mod documents;
 mod embedded;
 mod embedding;
 mod feeds;

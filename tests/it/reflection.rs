@@ -10,6 +10,7 @@ use crate::hub::Hub;
 const SERVICES: [&str; 8] = [
     "euhub.v1.AdminService",
     "euhub.v1.ArticleService",
+    "euhub.v1.DocumentService",
     "euhub.v1.KeywordService",
     "euhub.v1.SearchService",
     "euhub.v1.SentimentService",

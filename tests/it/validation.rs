@@ -35,14 +35,15 @@ macro_rules! checked_messages {
 checked_messages! {
     AnalyzeTextRequest ApiKey ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest
     CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
-    DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest ExportArticlesRequest
-    ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest GetArticleSentimentRequest
-    GetKeywordRequest GetKeywordSentimentRequest GetSentimentTimelineRequest GetSourceRequest GetStatusRequest
-    GetSuggestionRequest GetSuggestionStatsRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest
-    ListArticlesRequest ListAuditEntriesRequest ListKeywordArticlesRequest ListKeywordRelationsRequest
-    ListKeywordsRequest ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest
-    ListSuggestionsRequest PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion
-    UpdateKeywordRequest UpdateSourceRequest VoteSuggestionRequest WatchArticlesRequest
+    DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
+    ExportArticlesRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
+    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
+    GetSentimentTimelineRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
+    IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
+    ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
+    ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
+    PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
 fn violations<T: Validate>(message: &T) -> Vec<Violation> {

@@ -17,7 +17,7 @@ pub fn charset_of(content_type: &str) -> Option<&str> {
 
 /// Decodes a feed. Bytes that fit no declared charset are read as UTF-8 and windows-1252, mixed if need be:
 /// nothing is refused.
-pub(super) fn decode<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
+pub(crate) fn decode<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
     if let Some((encoding, bom_length)) = Encoding::for_bom(bytes) {
         return encoding.decode_without_bom_handling(&bytes[bom_length..]).0;
     }

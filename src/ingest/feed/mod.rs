@@ -5,7 +5,7 @@
 //! declares any is refused. An entry that cannot be used is counted with its reason and costs no other
 //! entry; of a document that breaks off, the entries before the break are kept.
 
-mod charset;
+pub(crate) mod charset;
 mod date;
 mod draft;
 mod json;
