@@ -8,6 +8,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::llm::LlmProvider;
 use crate::suggestions::evaluate::Thresholds;
 
 /// Environment variables that name one file or address outside the settings' own prefix.
@@ -63,6 +64,24 @@ pub struct Config {
     pub allow_private_sources: bool,
     /// Most jobs that this worker runs at once.
     pub worker_concurrency: usize,
+    /// Protocol of a language model that adds to what the Hub finds by itself; none is used when not set.
+    pub llm_provider: Option<LlmProvider>,
+    /// Its base URL, with the version; the provider's own when not set.
+    pub llm_url: Option<String>,
+    /// Name of the model.
+    pub llm_model: Option<String>,
+    /// Its key.
+    pub llm_api_key: Option<Secret>,
+    /// A file that holds the key.
+    pub llm_api_key_file: Option<PathBuf>,
+    /// Most requests to it a minute, of this process.
+    pub llm_requests_per_minute: u32,
+    /// Longest one call of it may take, with all its tries.
+    pub llm_timeout_seconds: u64,
+    /// Price of a million tokens of questions, for the cost that is shown.
+    pub llm_price_in_per_million: f64,
+    /// Price of a million tokens of answers.
+    pub llm_price_out_per_million: f64,
     /// Origins that browsers may call from, exact (`https://hub.example`).
     #[serde(deserialize_with = "list")]
     pub cors_origins: Vec<String>,
@@ -128,6 +147,15 @@ impl Default for Config {
             admin_key_file: None,
             allow_private_sources: false,
             worker_concurrency: 4,
+            llm_provider: None,
+            llm_url: None,
+            llm_model: None,
+            llm_api_key: None,
+            llm_api_key_file: None,
+            llm_requests_per_minute: 30,
+            llm_timeout_seconds: 60,
+            llm_price_in_per_million: 0.0,
+            llm_price_out_per_million: 0.0,
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit_per_minute: 60,
@@ -200,14 +228,15 @@ impl Secret {
 
     fn redacted(&self) -> String {
         match url::Url::parse(&self.0) {
-            Ok(mut url) => {
+            // A key with a colon reads as a URL too, but has no host.
+            Ok(mut url) if url.has_host() => {
                 if url.password().is_some() && url.set_password(Some("***")).is_err() {
                     return "***".into();
                 }
                 url.set_query(None);
                 url.into()
             }
-            Err(_) => "***".into(),
+            _ => "***".into(),
         }
     }
 }
@@ -276,6 +305,8 @@ mod tests {
         for text in [format!("{secret:?}"), serde_json::to_string(&secret).unwrap()] {
             assert!(!text.contains("hunter2") && text.contains("db.example"), "{text}");
         }
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
+        for key in ["hunter2", "id:hunter2"] {
+            assert_eq!(format!("{:?}", Secret::new(key)), "***");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::llm::LlmError;
 use crate::search::embedding::ModelError;
 use crate::telemetry;
 use crate::validation::Violation;
@@ -69,6 +70,9 @@ pub enum Error {
     /// The embedding model.
     #[error("model: {0}")]
     Model(#[from] ModelError),
+    /// The language model.
+    #[error("language model: {0}")]
+    Llm(#[from] LlmError),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -161,7 +165,7 @@ impl From<Error> for Status {
                     (Code::Internal, "INTERNAL")
                 }
             },
-            Error::Model(_) | Error::Internal(_) => {
+            Error::Model(_) | Error::Llm(_) | Error::Internal(_) => {
                 telemetry::fault("core", &error);
                 message = "internal error".into();
                 (Code::Internal, "INTERNAL")

@@ -24,6 +24,9 @@ pub const INGEST_FEED: &str = "ingest_feed";
 /// Analyses some articles.
 pub const ANALYZE_ARTICLES: &str = "analyze_articles";
 
+/// Asks the language model for the tone of one article.
+pub const LLM_SCORE: &str = "llm_score";
+
 /// How long a worker may be silent before its jobs go to another.
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a job may go on after the worker was told to stop.
@@ -57,6 +60,21 @@ pub async fn enqueue(
         payload
     )
     .fetch_one(db)
+    .await?;
+    Ok(())
+}
+
+/// Puts a job in the queue for each article that the language model is to score. They run one at a time and after all others, so that a
+/// slow model holds up nothing else.
+pub async fn enqueue_llm_scores(db: impl PgExecutor<'_>, article_ids: &[i64]) -> crate::error::Result<()> {
+    sqlx::query_scalar!(
+        r#"SELECT (graphile_worker.add_job($1, jsonb_build_object('article_id', a.id)::json, queue_name => $1,
+               job_key => $1 || ':' || a.id, priority => 10)).id AS "id!"
+           FROM unnest($2::bigint[]) AS a (id)"#,
+        LLM_SCORE,
+        article_ids
+    )
+    .fetch_all(db)
     .await?;
     Ok(())
 }
@@ -116,6 +134,7 @@ async fn worker(
         .shutdown_grace_period(GRACE)
         .define_job::<IngestFeed>()
         .define_job::<AnalyzeArticles>()
+        .define_job::<LlmScore>()
         .define_job::<EnqueueDueFeeds>()
         .define_job::<AnalyzeLeftOver>()
         .define_job::<RebuildAggregates>()
@@ -173,6 +192,21 @@ impl TaskHandler for AnalyzeArticles {
 
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
         let done = pipeline(&context)?.analyze(&self.article_ids).await;
+        done.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Asks the language model for the tone of an article. While it is away, the queue tries again with growing delays.
+#[derive(Debug, Serialize, Deserialize)]
+struct LlmScore {
+    article_id: i64,
+}
+
+impl TaskHandler for LlmScore {
+    const IDENTIFIER: &'static str = LLM_SCORE;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let done = pipeline(&context)?.score_by_llm(self.article_id).await;
         done.map(|_| ()).map_err(|error| error.to_string())
     }
 }

@@ -35,6 +35,8 @@ pub mod keywords;
 #[cfg(feature = "server")]
 pub mod lifecycle;
 #[cfg(feature = "server")]
+pub mod llm;
+#[cfg(feature = "server")]
 pub mod page;
 #[cfg(feature = "server")]
 pub mod rate_limit;

@@ -29,6 +29,7 @@ use crate::documents::extract::worker::Extractor;
 use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use crate::ingest::Ingest;
 use crate::ingest::fetch::{FetchPolicy, Fetcher};
+use crate::llm::{Llm, LlmSettings};
 use crate::proto::DESCRIPTOR_SET;
 use crate::rate_limit::RedisLimiter;
 use crate::redis::Redis;
@@ -108,7 +109,7 @@ impl Database {
     }
 }
 
-/// The pipeline over a database, with the model where there is one.
+/// The pipeline over a database, with the models where there are any.
 pub fn ingest(
     config: &Config,
     db: PgPool,
@@ -116,7 +117,8 @@ pub fn ingest(
     embedder: Option<Arc<Embedder>>,
 ) -> anyhow::Result<Ingest> {
     let policy = FetchPolicy { allow_private: config.allow_private_sources, ..FetchPolicy::default() };
-    Ok(Ingest { db, clock, fetcher: Fetcher::new(policy)?, embedder })
+    let llm = LlmSettings::from_config(config)?.map(|settings| Llm::new(settings, clock.clone()));
+    Ok(Ingest { db, clock, fetcher: Fetcher::new(policy)?, embedder, llm: llm.transpose()? })
 }
 
 /// Loads the embedding model; none, with a log line that says what to do, when there is none.

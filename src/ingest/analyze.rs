@@ -9,6 +9,7 @@ use crate::articles::watch;
 use crate::error::{Error, Result};
 use crate::ingest::store::{self, Analyzed, Candidate, Scored, Unanalyzed};
 use crate::ingest::{Ingest, near_duplicate};
+use crate::jobs;
 use crate::keywords::link;
 use crate::search::embedding::Embedder;
 use crate::sentiment::aggregate;
@@ -54,6 +55,9 @@ impl Ingest {
         }
         let linked = link::link_articles(&mut tx, &done).await?;
         aggregate::add_articles(&mut tx, &done).await?;
+        if self.llm.is_some() {
+            jobs::enqueue_llm_scores(&mut *tx, &done).await?;
+        }
         store::notify(&mut tx, watch::CHANNEL).await?;
         tx.commit().await?;
         telemetry::analyzed(done.len(), linked, start.elapsed());

@@ -10,6 +10,7 @@ pub mod normalise;
 pub mod run;
 pub mod schedule;
 pub mod store;
+pub mod tone;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use sqlx::PgPool;
 
 use crate::clock::Clock;
 use crate::ingest::fetch::Fetcher;
+use crate::llm::Llm;
 use crate::search::embedding::Embedder;
 
 /// The pipeline over the database. Cloning is cheap.
@@ -30,4 +32,6 @@ pub struct Ingest {
     pub fetcher: Fetcher,
     /// Makes vectors, where a model is loaded.
     pub embedder: Option<Arc<Embedder>>,
+    /// Says more of tone, where one is configured.
+    pub llm: Option<Llm>,
 }

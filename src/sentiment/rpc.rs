@@ -271,6 +271,7 @@ impl From<store::Analysis> for SentimentAnalysis {
             label: analysis.label.map_or(0, i32::from),
             confidence: analysis.confidence,
             subjectivity: analysis.subjectivity,
+            text_class: analysis.class.unwrap_or_default(),
             positive: analysis.positive,
             neutral: analysis.neutral,
             negative: analysis.negative,

@@ -1,10 +1,11 @@
 //! SQL of tone: what is shown of keywords comes from the aggregates.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgExecutor;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
+use crate::llm::Tone;
 use crate::sentiment::analyze::{Label, Phrase};
 use crate::sentiment::stats::Sums;
 
@@ -134,6 +135,8 @@ pub struct Analysis {
     pub confidence: Option<f64>,
     /// 0 to 1.
     pub subjectivity: Option<f64>,
+    /// `fact`, `opinion` or `mixed`, where the analyzer tells.
+    pub class: Option<String>,
     /// 0 to 1.
     pub positive: Option<f64>,
     /// 0 to 1.
@@ -150,7 +153,7 @@ pub struct Analysis {
 pub async fn analyses(db: impl PgExecutor<'_>, article_id: i64) -> Result<Vec<Analysis>> {
     Ok(sqlx::query_as!(
         Analysis,
-        r#"SELECT analyzer, analyzer_version, language, abstain_reason, score, label, confidence, subjectivity, positive,
+        r#"SELECT analyzer, analyzer_version, language, abstain_reason, score, label, confidence, subjectivity, class, positive,
                neutral, negative, phrases AS "phrases: Json<Vec<Phrase>>", create_time
            FROM article_sentiments WHERE article_id = $1
            ORDER BY create_time DESC, analyzer, analyzer_version"#,
@@ -158,6 +161,84 @@ pub async fn analyses(db: impl PgExecutor<'_>, article_id: i64) -> Result<Vec<An
     )
     .fetch_all(db)
     .await?)
+}
+
+/// The text of an article.
+#[derive(Debug)]
+pub struct Text {
+    /// Plain text.
+    pub title: String,
+    /// Plain text.
+    pub body: String,
+    /// ISO 639-1, or `und`.
+    pub language: String,
+}
+
+/// The text of an article that was analysed, but not by this analyzer and version.
+pub async fn text_without(
+    db: impl PgExecutor<'_>,
+    article_id: i64,
+    analyzer: &str,
+    version: &str,
+) -> Result<Option<Text>> {
+    Ok(sqlx::query_as!(
+        Text,
+        "SELECT title, body, language FROM articles a
+         WHERE id = $1 AND analyze_time IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM article_sentiments s
+             WHERE s.article_id = a.id AND s.analyzer = $2 AND s.analyzer_version = $3)",
+        article_id,
+        analyzer,
+        version
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Keeps what a second analyzer said of an article, and makes its score the article's; false when it is kept already. The article must be
+/// out of the aggregates.
+pub async fn add_tone(
+    tx: &mut PgTransaction<'_>,
+    article_id: i64,
+    (analyzer, version): (&str, &str),
+    language: &str,
+    tone: &Tone,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let label = label_number(tone.label);
+    let added = sqlx::query!(
+        "INSERT INTO article_sentiments (article_id, analyzer, analyzer_version, language, score, label, confidence, subjectivity,
+             class, phrases, create_time)
+         SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM articles WHERE id = $1
+         ON CONFLICT DO NOTHING",
+        article_id,
+        analyzer,
+        version,
+        language,
+        tone.score,
+        label,
+        tone.confidence,
+        tone.subjectivity,
+        tone.class.as_str(),
+        serde_json::json!(tone.phrases),
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    if added.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "UPDATE articles SET sentiment_score = $2, sentiment_label = $3, sentiment_abstain_reason = '', sentiment_analyzer = $4
+         WHERE id = $1",
+        article_id,
+        tone.score,
+        label,
+        format!("{analyzer}/{version}")
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(true)
 }
 
 /// Whether there is such an article.

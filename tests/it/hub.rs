@@ -220,7 +220,8 @@ pub fn encode(text: &str) -> String {
 /// A pipeline that may read files and private addresses.
 pub fn ingest(db: PgPool) -> Ingest {
     let policy = FetchPolicy { allow_private: true, ..FetchPolicy::default() };
-    Ingest { db, clock: Clock::system(), fetcher: Fetcher::new(policy).unwrap(), embedder: Some(embedder()) }
+    let fetcher = Fetcher::new(policy).unwrap();
+    Ingest { db, clock: Clock::system(), fetcher, embedder: Some(embedder()), llm: None }
 }
 
 /// Suggestions with the default thresholds.

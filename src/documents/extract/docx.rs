@@ -101,12 +101,10 @@ fn read_part(part: impl std::io::BufRead, text: &mut Text) -> Result<(), Refusal
             }
             Event::Text(piece) if in_text && skipping == 0 => text.push(&piece),
             Event::CData(piece) if in_text && skipping == 0 => text.push(&piece),
-            Event::GeneralRef(reference) if in_text && skipping == 0 => {
-                match reference.resolve_char_ref() {
-                    Ok(Some(c)) => text.push(c.encode_utf8(&mut [0; 4])),
-                    _ => text.push(entity(&reference)),
-                }
-            }
+            Event::GeneralRef(reference) if in_text && skipping == 0 => match reference.resolve_char_ref() {
+                Ok(Some(c)) => text.push(c.encode_utf8(&mut [0; 4])),
+                _ => text.push(entity(&reference)),
+            },
             Event::Eof if depth > 0 => return Err(Refusal::Damaged(Format::Docx)),
             Event::Eof => return Ok(()),
             _ => {}

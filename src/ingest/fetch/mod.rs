@@ -302,7 +302,7 @@ fn header(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 
 /// TLS 1.2 and 1.3 by ring, trusting the machine's certificates. On a machine with none, every `https` fetch
 /// fails as `tls`, while `http` and `file` still work.
-fn tls_config() -> Result<ClientConfig, FetchError> {
+pub(crate) fn tls_config() -> Result<ClientConfig, FetchError> {
     let builder = || {
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
