@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 use crate::admin::audit::audit;
-use crate::admin::store as admin;
 use crate::articles::filter::Filter;
 use crate::auth::Caller;
 use crate::clock::Clock;
