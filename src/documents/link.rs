@@ -33,7 +33,9 @@ pub async fn link_document(tx: &mut PgTransaction<'_>, document_id: i64) -> Resu
 
 /// Links all documents to a keyword anew. Needs the lock of links.
 pub async fn relink_keyword(tx: &mut PgTransaction<'_>, keyword_id: i64) -> Result<()> {
-    sqlx::query!("DELETE FROM document_keywords WHERE keyword_id = $1", keyword_id).execute(&mut **tx).await?;
+    sqlx::query!("DELETE FROM document_keywords WHERE keyword_id = $1", keyword_id)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query!(
         "INSERT INTO document_keywords (document_id, keyword_id, matched_language, matched_term)
          SELECT DISTINCT ON (m.document_id) m.document_id, $1, m.language, m.term

@@ -86,10 +86,7 @@ impl DocumentService for DocumentRpc {
         Ok(Response::new(self.document(id).await?))
     }
 
-    async fn delete_document(
-        &self,
-        request: Request<DeleteDocumentRequest>,
-    ) -> Result<Response<()>, Status> {
+    async fn delete_document(&self, request: Request<DeleteDocumentRequest>) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;

@@ -80,33 +80,31 @@ fn read_part(part: impl std::io::BufRead, text: &mut Text) -> Result<(), Refusal
                 }
                 match start.local_name().as_ref() {
                     // The same again, for older programs.
-                    b"Fallback" => skipping += 1,
+                    "Fallback" => skipping += 1,
                     _ if skipping > 0 => {}
-                    b"t" => in_text = true,
-                    b"tab" => text.push("\t"),
-                    b"br" | b"cr" => text.push("\n"),
-                    b"noBreakHyphen" => text.push("-"),
+                    "t" => in_text = true,
+                    "tab" => text.push("\t"),
+                    "br" | "cr" => text.push("\n"),
+                    "noBreakHyphen" => text.push("-"),
                     _ => {}
                 }
             }
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
                 match end.local_name().as_ref() {
-                    b"Fallback" => skipping = skipping.saturating_sub(1),
-                    b"t" => in_text = false,
-                    b"p" => text.push("\n"),
-                    b"tc" => text.push("\t"),
+                    "Fallback" => skipping = skipping.saturating_sub(1),
+                    "t" => in_text = false,
+                    "p" => text.push("\n"),
+                    "tc" => text.push("\t"),
                     _ => {}
                 }
             }
             Event::Text(piece) if in_text && skipping == 0 => text.push(&piece),
             Event::CData(piece) if in_text && skipping == 0 => text.push(&piece),
-            Event::GeneralRef(reference) if in_text && skipping == 0 => {
-                match reference.resolve_char_ref() {
-                    Ok(Some(c)) => text.push(c.encode_utf8(&mut [0; 4])),
-                    _ => text.push(entity(&reference)),
-                }
-            }
+            Event::GeneralRef(reference) if in_text && skipping == 0 => match reference.resolve_char_ref() {
+                Ok(Some(c)) => text.push(c.encode_utf8(&mut [0; 4])),
+                _ => text.push(entity(&reference)),
+            },
             Event::Eof if depth > 0 => return Err(Refusal::Damaged(Format::Docx)),
             Event::Eof => return Ok(()),
             _ => {}

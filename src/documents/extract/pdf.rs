@@ -15,11 +15,12 @@ pub(super) struct Pages {
 }
 
 pub(super) fn read(bytes: &[u8], text: &mut Text) -> Result<Pages, Refusal> {
-    let mut document = catch_unwind(|| Document::load_mem(bytes)).ok().and_then(Result::ok).ok_or_else(|| {
-        // A kind of encryption that the parser does not know ends it too.
-        let encrypted = bytes.windows(8).any(|window| window == b"/Encrypt");
-        if encrypted { Refusal::Encrypted } else { Refusal::Damaged(Format::Pdf) }
-    })?;
+    let mut document =
+        catch_unwind(|| Document::load_mem(bytes)).ok().and_then(Result::ok).ok_or_else(|| {
+            // A kind of encryption that the parser does not know ends it too.
+            let encrypted = bytes.windows(8).any(|window| window == b"/Encrypt");
+            if encrypted { Refusal::Encrypted } else { Refusal::Damaged(Format::Pdf) }
+        })?;
     // Many are encrypted with an empty password, only to forbid printing: those can be read.
     if document.is_encrypted() && document.decrypt("").is_err() {
         return Err(Refusal::Encrypted);
