@@ -148,12 +148,7 @@ enum ModelCommand {
 
 /// Runs the command of this process.
 pub async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    // Before settings and logs: they are none of its business.
-    if let Command::ExtractText { charset } = &cli.command {
-        return worker::run(charset.as_deref());
-    }
-    match run(cli).await {
+    match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("euhub: {error:#}");
@@ -200,6 +195,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             say(&format!("the embedding model {name} is ready"));
             Ok(())
         }
+        Command::ExtractText { charset } => Ok(worker::run(charset.as_deref())?),
         Command::Healthcheck { url, service } => healthcheck(&config, &url, &service).await,
         Command::Config => {
             say(&serde_json::to_string_pretty(&config)?);

@@ -80,22 +80,22 @@ fn read_part(part: impl std::io::BufRead, text: &mut Text) -> Result<(), Refusal
                 }
                 match start.local_name().as_ref() {
                     // The same again, for older programs.
-                    b"Fallback" => skipping += 1,
+                    "Fallback" => skipping += 1,
                     _ if skipping > 0 => {}
-                    b"t" => in_text = true,
-                    b"tab" => text.push("\t"),
-                    b"br" | b"cr" => text.push("\n"),
-                    b"noBreakHyphen" => text.push("-"),
+                    "t" => in_text = true,
+                    "tab" => text.push("\t"),
+                    "br" | "cr" => text.push("\n"),
+                    "noBreakHyphen" => text.push("-"),
                     _ => {}
                 }
             }
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
                 match end.local_name().as_ref() {
-                    b"Fallback" => skipping = skipping.saturating_sub(1),
-                    b"t" => in_text = false,
-                    b"p" => text.push("\n"),
-                    b"tc" => text.push("\t"),
+                    "Fallback" => skipping = skipping.saturating_sub(1),
+                    "t" => in_text = false,
+                    "p" => text.push("\n"),
+                    "tc" => text.push("\t"),
                     _ => {}
                 }
             }

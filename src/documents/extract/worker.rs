@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,11 +91,9 @@ impl Extractor {
 }
 
 /// What the process does: a file on standard input, its text or why there is none on standard output, as JSON.
-pub fn run(charset: Option<&str>) -> ExitCode {
-    match limit().and_then(|()| answer(charset)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+pub fn run(charset: Option<&str>) -> std::io::Result<()> {
+    limit()?;
+    answer(charset)
 }
 
 fn limit() -> std::io::Result<()> {
