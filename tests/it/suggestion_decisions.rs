@@ -14,13 +14,13 @@ use crate::suggestions::{decide, get, info, propose, suggest, term};
 #[tokio::test]
 async fn evidence_is_what_can_be_counted_and_is_kept_each_time() {
     let hub = Hub::seeded().await;
-    let mut body = term("harvest", "en");
-    body["translations"] = json!([{"language": "de", "term": "Ernte"}]);
+    let mut body = term("winter", "en");
+    body["translations"] = json!([{"language": "de", "term": "Frühjahr"}]);
     let name = suggest(&hub, body).await;
     let found = decide(&hub, &name, "evaluate", json!({})).await.ok();
     let matching = "FROM articles WHERE publish_time >= now() - interval '30 days' AND (
-        language = 'en' AND search @@ phraseto_tsquery('euhub_english', 'harvest')
-        OR language = 'de' AND search @@ phraseto_tsquery('euhub_german', 'Ernte'))";
+        language = 'en' AND search @@ phraseto_tsquery('euhub_english', 'winter')
+        OR language = 'de' AND search @@ phraseto_tsquery('euhub_german', 'Frühjahr'))";
     for (field, what, from) in [
         ("articleCount", "count(*)", matching),
         ("sourceCount", "count(DISTINCT source_id)", matching),
@@ -128,8 +128,8 @@ async fn without_a_model_the_evidence_is_what_words_show() {
 #[tokio::test]
 async fn approval_makes_a_keyword_with_its_history() {
     let hub = Hub::seeded().await;
-    let mut body = term("harvest", "en");
-    body["translations"] = json!([{"language": "de", "term": "Ernte"}]);
+    let mut body = term("winter", "en");
+    body["translations"] = json!([{"language": "de", "term": "Frühjahr"}]);
     body["category"] = "economy".into();
     let name = suggest(&hub, body).await;
     let due = "SELECT count(*) FROM feeds f JOIN sources s ON s.id = f.source_id
@@ -141,14 +141,14 @@ async fn approval_makes_a_keyword_with_its_history() {
     let due = number(&hub, due).await;
     let approved = decide(&hub, &name, "approve", json!({})).await.ok();
     let keyword = &approved["keyword"];
-    assert_eq!((&keyword["name"], &keyword["displayName"]), (&json!("keywords/harvest"), &json!("harvest")));
+    assert_eq!((&keyword["name"], &keyword["displayName"]), (&json!("keywords/winter"), &json!("winter")));
     assert_eq!(keyword["category"], "economy");
     assert_eq!(
         keyword["terms"],
-        json!([{"language": "en", "term": "harvest"}, {"language": "de", "term": "Ernte"}])
+        json!([{"language": "en", "term": "winter"}, {"language": "de", "term": "Frühjahr"}])
     );
-    assert_eq!(&hub.get("/api/v1/keywords/harvest").await.ok(), keyword);
-    let articles = linked(&hub, "keywords/harvest").await;
+    assert_eq!(&hub.get("/api/v1/keywords/winter").await.ok(), keyword);
+    let articles = linked(&hub, "keywords/winter").await;
     assert!(!articles.is_empty());
     assert_eq!(approved["linkedArticleCount"], articles.len());
     assert_eq!((&approved["addedTermCount"], &approved["queuedFeedCount"]), (&json!(2), &json!(due)));
@@ -157,20 +157,20 @@ async fn approval_makes_a_keyword_with_its_history() {
         number(&hub, "SELECT count(*) FROM graphile_worker.jobs WHERE task_identifier = 'ingest_feed'").await,
         due
     );
-    let tone = hub.get("/api/v1/keywords/harvest/sentiment").await.ok();
+    let tone = hub.get("/api/v1/keywords/winter/sentiment").await.ok();
     assert_eq!(tone["overall"]["articleCount"], articles.len(), "aggregates are there");
     assert_eq!(
-        number(&hub, "SELECT count(*) FROM keywords WHERE slug = 'harvest' AND embedding IS NOT NULL").await,
+        number(&hub, "SELECT count(*) FROM keywords WHERE slug = 'winter' AND embedding IS NOT NULL").await,
         1
     );
     let suggestion = &approved["suggestion"];
     assert_eq!(
         (&suggestion["state"], &suggestion["keyword"]),
-        (&json!("SUGGESTION_STATE_APPROVED"), &json!("keywords/harvest"))
+        (&json!("SUGGESTION_STATE_APPROVED"), &json!("keywords/winter"))
     );
     assert_eq!(&get(&hub, &name).await, suggestion);
     assert_eq!(number(&hub, "SELECT count(*) FROM audit_log WHERE action = 'suggestions.approve'").await, 1);
-    assert_eq!(propose(&hub, term("ERNTE", "de")).await.ok()["existingKeyword"], "keywords/harvest");
+    assert_eq!(propose(&hub, term("FRÜHJAHR", "de")).await.ok()["existingKeyword"], "keywords/winter");
 
     let thai = suggest(&hub, term("ข้าว", "th")).await;
     assert_eq!(
@@ -185,26 +185,26 @@ async fn approval_makes_a_keyword_with_its_history() {
 #[tokio::test]
 async fn a_merge_adds_what_the_keyword_lacks() {
     let hub = Hub::seeded().await;
-    create(&hub, keyword("Crops", &[("en", "harvest")])).await;
-    let mut body = term("grape harvest", "en");
+    create(&hub, keyword("Seasons", &[("en", "winter")])).await;
+    let mut body = term("mild winter", "en");
     body["translations"] =
-        json!([{"language": "en", "term": "HARVEST"}, {"language": "de", "term": "Ernte"}]);
+        json!([{"language": "en", "term": "WINTER"}, {"language": "de", "term": "Frühjahr"}]);
     let name = suggest(&hub, body).await;
-    let both = json!({"mergeInto": "keywords/crops", "keywordId": "x"});
+    let both = json!({"mergeInto": "keywords/seasons", "keywordId": "x"});
     assert_eq!(decide(&hub, &name, "approve", both).await.violation(), "mergeInto");
     assert_eq!(decide(&hub, &name, "approve", json!({"mergeInto": "keywords/no-such"})).await.status, 404);
-    let merged = decide(&hub, &name, "approve", json!({"mergeInto": "keywords/crops"})).await.ok();
+    let merged = decide(&hub, &name, "approve", json!({"mergeInto": "keywords/seasons"})).await.ok();
     let terms = json!([
-        {"language": "en", "term": "harvest"}, {"language": "en", "term": "grape harvest"}, {"language": "de", "term": "Ernte"}
+        {"language": "en", "term": "winter"}, {"language": "en", "term": "mild winter"}, {"language": "de", "term": "Frühjahr"}
     ]);
     assert_eq!((&merged["keyword"]["terms"], &merged["addedTermCount"]), (&terms, &json!(2)));
-    let articles = linked(&hub, "keywords/crops").await;
+    let articles = linked(&hub, "keywords/seasons").await;
     assert_eq!(merged["linkedArticleCount"], articles.len());
     let languages: BTreeSet<_> =
         articles.iter().map(|link| link["article"]["language"].as_str().unwrap()).collect();
     assert!(languages.contains("de"), "{languages:?}");
     assert_eq!(merged["suggestion"]["state"], "SUGGESTION_STATE_MERGED");
-    assert_eq!(merged["suggestion"]["keyword"], "keywords/crops");
+    assert_eq!(merged["suggestion"]["keyword"], "keywords/seasons");
 }
 
 #[tokio::test]
@@ -213,8 +213,8 @@ async fn an_approval_that_fails_leaves_nothing_behind() {
     let full: Vec<(String, &str)> = (0..99).map(|n| (format!("word{n}"), "en")).collect();
     let full: Vec<(&str, &str)> = full.iter().map(|(term, language)| (*language, term.as_str())).collect();
     create(&hub, keyword("Full", &full)).await;
-    let mut body = term("harvest", "en");
-    body["translations"] = json!([{"language": "de", "term": "Ernte"}]);
+    let mut body = term("winter", "en");
+    body["translations"] = json!([{"language": "de", "term": "Frühjahr"}]);
     let name = suggest(&hub, body).await;
     let before = get(&hub, &name).await;
     let rows = "SELECT (SELECT count(*) FROM keywords) + (SELECT count(*) FROM keyword_terms) + (SELECT count(*) FROM audit_log)
@@ -241,7 +241,7 @@ async fn an_approval_that_fails_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_rejection_needs_a_reason_and_closed_suggestions_take_nothing_more() {
     let hub = Hub::seeded().await;
-    let name = suggest(&hub, term("harvest", "en")).await;
+    let name = suggest(&hub, term("winter", "en")).await;
     for reason in ["", "   ", &"x".repeat(501)] {
         assert_eq!(decide(&hub, &name, "reject", json!({"reason": reason})).await.violation(), "reason");
     }
@@ -283,7 +283,7 @@ async fn a_rejection_needs_a_reason_and_closed_suggestions_take_nothing_more() {
 async fn of_two_administrators_at_once_one_wins_and_the_other_is_told() {
     let hub = Hub::seeded().await;
     for round in 0..3 {
-        let name = suggest(&hub, term(&format!("harvest {round}"), "en")).await;
+        let name = suggest(&hub, term(&format!("winter {round}"), "en")).await;
         let mut blocker = hub.db.begin().await.unwrap();
         sqlx::query("SELECT FROM suggestions FOR UPDATE").execute(&mut *blocker).await.unwrap();
         let waiting = async {
@@ -318,7 +318,7 @@ async fn of_two_administrators_at_once_one_wins_and_the_other_is_told() {
 #[tokio::test]
 async fn the_nightly_job_evaluates_what_is_pending() {
     let hub = Hub::seeded().await;
-    let pending = suggest(&hub, term("harvest", "en")).await;
+    let pending = suggest(&hub, term("winter", "en")).await;
     let rejected = suggest(&hub, term("Heat pumps", "en")).await;
     decide(&hub, &rejected, "reject", json!({"reason": "No."})).await.ok();
     let stopping = hub.stopping.child_token();

@@ -311,13 +311,13 @@ async fn suggestions_are_listed_by_votes_and_age_and_filtered() {
 async fn who_may_what() {
     let hub = Hub::seeded().await;
     let private = Hub::private().await;
-    let name = suggest(&hub, term("harvest", "en")).await;
+    let name = suggest(&hub, term("winter", "en")).await;
     let (_, suggester) = key(&private, &["suggest"], None).await;
     let (_, reader) = key(&private, &["read"], None).await;
     let vote = |name: &str| format!("/api/v1/{name}:vote");
-    assert_eq!(call(&private, None, "POST", PATH, term("harvest", "en")).await.status, 401);
-    assert_eq!(call(&private, Some(&reader), "POST", PATH, term("harvest", "en")).await.status, 403);
-    let made = call(&private, Some(&suggester), "POST", PATH, term("harvest", "en")).await.ok();
+    assert_eq!(call(&private, None, "POST", PATH, term("winter", "en")).await.status, 401);
+    assert_eq!(call(&private, Some(&reader), "POST", PATH, term("winter", "en")).await.status, 403);
+    let made = call(&private, Some(&suggester), "POST", PATH, term("winter", "en")).await.ok();
     let own = made["suggestion"]["name"].as_str().unwrap();
     for (key, expected) in
         [(None, 401), (Some(&reader), 403), (Some(&suggester), 200), (Some(&private.admin_key), 200)]
