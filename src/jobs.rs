@@ -65,10 +65,7 @@ pub async fn enqueue(
 
 /// Puts a job in the queue for each article that the language model is to score. They run one at a time and after all others, so that a
 /// slow model holds up nothing else.
-pub async fn enqueue_llm_scores(
-    db: impl PgExecutor<'_>,
-    article_ids: &[i64],
-) -> crate::error::Result<()> {
+pub async fn enqueue_llm_scores(db: impl PgExecutor<'_>, article_ids: &[i64]) -> crate::error::Result<()> {
     sqlx::query_scalar!(
         r#"SELECT (graphile_worker.add_job($1, jsonb_build_object('article_id', a.id)::json, queue_name => $1,
                job_key => $1 || ':' || a.id, priority => 10)).id AS "id!"

@@ -73,8 +73,12 @@ pub struct Parts {
 pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<Router> {
     let db = parts.search.db.clone();
     let clock = parts.clock;
-    let admin =
-        AdminRpc { start_time: clock.now(), search: parts.search.clone(), public_read: parts.public_read };
+    let admin = AdminRpc {
+        start_time: clock.now(),
+        search: parts.search.clone(),
+        llm: parts.ingest.llm.clone(),
+        public_read: parts.public_read,
+    };
     let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };
     let keywords = KeywordRpc { db: db.clone(), clock: clock.clone() };
     let sentiment = SentimentRpc { db: db.clone(), clock: clock.clone() };

@@ -1,8 +1,8 @@
 //! SQL of tone: what is shown of keywords comes from the aggregates.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{PgExecutor, PgTransaction};
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
 use crate::llm::Tone;
