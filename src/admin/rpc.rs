@@ -13,6 +13,7 @@ use crate::articles::filter::time;
 use crate::auth;
 use crate::clock::{Clock, system_rng};
 use crate::error::{Error, Result};
+use crate::llm::{self, Llm};
 use crate::page::{Cursor, Page};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::google::api::HttpBody;
@@ -38,6 +39,8 @@ pub struct AdminRpc {
     pub start_time: DateTime<Utc>,
     /// What search can do.
     pub search: Search,
+    /// The second layer of tone.
+    pub llm: Option<Llm>,
     /// Reading needs no key.
     pub public_read: bool,
 }
@@ -48,6 +51,8 @@ impl AdminService for AdminRpc {
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<proto::Status>, Status> {
         let model = self.search.embedder.as_ref().map(|embedder| embedder.name().to_owned());
+        let mut analyzers = vec![format!("{}/{}", analyze::ANALYZER, analyze::VERSION)];
+        analyzers.extend(self.llm.as_ref().map(|model| format!("{}/{}", llm::ANALYZER, model.model())));
         Ok(Response::new(proto::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             start_time: Some(timestamp(self.start_time)),
@@ -55,7 +60,7 @@ impl AdminService for AdminRpc {
             embedding_model: model.unwrap_or_default(),
             public_read: self.public_read,
             cache: self.search.cache.kind().into(),
-            analyzers: vec![format!("{}/{}", analyze::ANALYZER, analyze::VERSION)],
+            analyzers,
         }))
     }
 

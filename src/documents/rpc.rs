@@ -144,6 +144,7 @@ impl From<Document> for proto::Document {
             label: document.label.map_or(0, i32::from),
             confidence: document.confidence,
             subjectivity: document.subjectivity,
+            text_class: String::new(),
             positive: document.positive,
             neutral: document.neutral,
             negative: document.negative,

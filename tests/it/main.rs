@@ -18,6 +18,8 @@ mod hub;
 mod jobs;
 mod keyword_changes;
 mod keywords;
+mod llm;
+mod llm_scores;
 mod paging;
 mod process;
 mod program;
