@@ -6,7 +6,7 @@ use euhub::llm::{Llm, LlmProvider};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::Hub;
+use crate::hub::{Hub, suggestions};
 use crate::llm::model::{Act, Model, tone, write};
 use crate::program::{FeedServer, add_source, rss, wait_for};
 
@@ -86,7 +86,7 @@ async fn each_article_gets_a_second_analysis_and_sums_stay_exact() {
     assert_eq!(aggregates(&hub).await, after, "a rebuild gives the same");
 
     let stopping = CancellationToken::new();
-    let worker = tokio::spawn(jobs::work(ingest, 2, stopping.clone()));
+    let worker = tokio::spawn(jobs::work(ingest, suggestions(hub.db.clone(), None), 2, stopping.clone()));
     wait_for("no waiting job", async || jobs_waiting(&hub).await == 0).await;
     stopping.cancel();
     worker.await.unwrap().unwrap();

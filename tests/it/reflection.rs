@@ -7,7 +7,7 @@ use tokio_stream::once;
 use crate::hub::Hub;
 
 /// Full name of every service that a client may find.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "euhub.v1.AdminService",
     "euhub.v1.ArticleService",
     "euhub.v1.DocumentService",
