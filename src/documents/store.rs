@@ -161,7 +161,7 @@ pub async fn insert(tx: &mut PgTransaction<'_>, draft: &Draft, now: DateTime<Utc
     .await?)
 }
 
-/// Whole documents, newest first: those of `ids`, or all, or a keyword's. Bodies are cut to `body_length` characters.
+/// Documents, newest first: one of this number, a keyword's, or all. Bodies are cut to `body_length` characters.
 pub async fn list(
     db: impl PgExecutor<'_>,
     id: Option<i64>,
