@@ -217,7 +217,7 @@ async fn an_approval_that_fails_leaves_nothing_behind() {
     body["translations"] = json!([{"language": "de", "term": "Frühjahr"}]);
     let name = suggest(&hub, body).await;
     let before = get(&hub, &name).await;
-    let rows = "SELECT (SELECT count(*) FROM keywords) + (SELECT count(*) FROM keyword_terms) + (SELECT count(*) FROM audit_log)
+    let rows = "SELECT (SELECT count(*) FROM keywords) + (SELECT count(*) FROM keyword_terms) + (SELECT count(*) FROM audit_log WHERE outcome = 'ok')
         + (SELECT count(*) FROM article_keywords) + (SELECT count(*) FROM keyword_daily) + (SELECT count(*) FROM graphile_worker.jobs)";
     sqlx::query("UPDATE feeds SET next_fetch_time = now() - interval '1 minute'")
         .execute(&hub.db)

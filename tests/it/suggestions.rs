@@ -344,7 +344,12 @@ async fn who_may_what() {
         assert_eq!(call(&hub, None, method, &path, body.clone()).await.status, 401, "{path}");
         assert_eq!(call(&hub, Some(&reader), method, &path, body).await.status, 403, "{path}");
     }
-    assert_eq!(number(&hub, "SELECT count(*) FROM audit_log").await, 0);
+    assert_eq!(number(&hub, "SELECT count(*) FROM audit_log WHERE outcome = 'ok'").await, 0);
+    assert_eq!(
+        number(&hub, "SELECT count(*) FROM audit_log WHERE outcome <> 'ok'").await,
+        10,
+        "each refusal"
+    );
 }
 
 #[tokio::test]
