@@ -91,7 +91,7 @@ const PATTERNS: [PatternCase; 13] = [
         fill: ("https://", "é"),
     },
     PatternCase {
-        pattern: r#"^([^\s\p{Cc}@<>(),:;"\\]+@([\p{L}\p{N}-]+\.)+[\p{L}\p{N}-]{2,})?$"#,
+        pattern: r#"^([^\s\p{Cc}@<>(),:;"\\]+@([^\s\p{Cc}@<>(),:;"\\._]+\.)+[^\s\p{Cc}@<>(),:;"\\._]{2,})?$"#,
         accepted: &["ana@example.eu", "", "a.b+c@köln.example-1.de", "a@b.xn--p1ai"],
         refused: &[
             "a",
