@@ -130,7 +130,10 @@ async fn any_annotated_service_is_described() {
         }
     }
     let plan = compiled(&["../proto"], &files);
-    assert_sound(&plan, &document(plan.clone()).await);
+    let document = document(plan.clone()).await;
+    assert_sound(&plan, &document);
+    // Not every dialect of regular expressions knows Unicode's classes, and validators of documents read patterns in theirs.
+    assert!(!document.to_string().contains(r"\\p{"), "a pattern with a class such as \\p{{L}}");
 }
 
 #[tokio::test]
