@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request as HttpRequest;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use euhub_edge::http::Upstream;
+use euhub_edge::http::{Upstream, grpc_timeout};
 use euhub_edge::plan::Plan;
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
@@ -183,46 +183,5 @@ async fn deadline(request: HttpRequest, next: Next) -> Response {
     match tokio::time::timeout(deadline, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Status::from(Error::DeadlineExceeded).into_http::<axum::body::Body>().into_response(),
-    }
-}
-
-/// Reads `grpc-timeout`: at most eight digits and a unit.
-fn grpc_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_timeouts_are_read_as_the_protocol_writes_them() {
-        let table = [
-            ("5S", Some(Duration::from_secs(5))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("1H", Some(Duration::from_secs(3600))),
-            ("99999999n", Some(Duration::from_nanos(99_999_999))),
-            ("999999999S", None),
-            ("S", None),
-            ("", None),
-            ("-1S", None),
-            ("5é", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(grpc_timeout(text), expected, "{text}");
-        }
     }
 }

@@ -47,7 +47,7 @@ async fn forward(edge: &Edge, request: Request) -> Result<Response, Failure> {
     }
     let limit = edge.config.max_upload_bytes;
     declared_size(&parts.headers, limit)?;
-    let asked = asked_timeout(&parts.headers);
+    let asked = parts.headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
     let time = asked.map_or(edge.config.deadline, |asked| asked.min(edge.config.deadline));
 
     let mut call = http::Request::new(tonic::body::Body::new(Limited::new(body, limit)));
@@ -74,20 +74,22 @@ async fn forward(edge: &Edge, request: Request) -> Result<Response, Failure> {
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
-/// `grpc-timeout` of the caller, which clients write in milliseconds.
-fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
+/// `grpc-timeout` as the protocol writes it: at most eight digits and a unit; `None` when it is anything else.
+pub fn grpc_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
 }
 
 /// The edge's own error as gRPC-Web has it: an answer of headers alone.
@@ -108,16 +110,13 @@ mod tests {
 
     #[test]
     fn timeouts_are_read_as_the_protocol_writes_them() {
-        let asked = |text: &'static str| {
-            asked_timeout(&HeaderMap::from_iter([(
-                HeaderName::from_static("grpc-timeout"),
-                HeaderValue::from_static(text),
-            )]))
-        };
+        let asked = grpc_timeout;
         assert_eq!(asked("1500m"), Some(Duration::from_millis(1500)));
         assert_eq!(asked("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(asked("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(asked("99999999n"), Some(Duration::from_nanos(99_999_999)));
         assert_eq!(asked("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for bad in ["", "m", "5", "5x", "-5m", "123456789m"] {
+        for bad in ["", "m", "5", "5x", "-5m", "+5m", "123456789m", "5é"] {
             assert_eq!(asked(bad), None, "{bad}");
         }
     }

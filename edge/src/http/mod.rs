@@ -40,6 +40,7 @@ use tower_http::compression::{
 
 pub use config::{EdgeConfig, RateLimit, RequestIds, RouteClass};
 pub(crate) use failure::Failure;
+pub use grpc_web::grpc_timeout;
 
 pub use crate::protect::{SharedLimiter, Take};
 pub use status::name as code_name;
