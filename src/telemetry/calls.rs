@@ -36,7 +36,9 @@ impl Methods {
     /// The methods of these paths (`/package.Service/Method`), and those of health and reflection.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let own = paths.into_iter().filter_map(|path| path.trim_start_matches('/').split_once('/'));
-        let known = own.chain(STANDARD).map(|(service, method)| (format!("/{service}/{method}"), labels(service, method)));
+        let known = own
+            .chain(STANDARD)
+            .map(|(service, method)| (format!("/{service}/{method}"), labels(service, method)));
         Self { known: Arc::new(known.collect()), other: labels("_OTHER", "_OTHER") }
     }
 }
@@ -77,7 +79,8 @@ impl Drop for Call {
         metrics.rpc_request_size.record(self.received, &self.labels);
         metrics.rpc_response_size.record(self.sent, &self.labels);
         let [service, method] = self.labels.clone();
-        let labels = [service, method, KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(self.code)))];
+        let labels =
+            [service, method, KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(self.code)))];
         metrics.rpc_duration.record(self.started.elapsed().as_secs_f64(), &labels);
     }
 }

@@ -33,6 +33,42 @@ pub struct Declared {
     pub description: &'static str,
 }
 
+impl Declared {
+    /// Its name as Prometheus writes it.
+    pub fn prometheus_name(&self) -> String {
+        let unit = match self.unit {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        let suffix = if self.kind == "counter" { "_total" } else { "" };
+        format!("{}{unit}{suffix}", self.name.replace('.', "_"))
+    }
+}
+
+/// `docs/METRICS.md`.
+pub fn documentation() -> String {
+    let mut page = "# Metrics
+
+The Hub's own metrics, at `GET /metrics` of the edge and of `EUHUB_METRICS_ADDR`, in Prometheus' text format, or as OpenMetrics when asked
+for. Beside them stand the process's: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
+`process_open_fds`, `process_max_fds`, `process_threads` and `process_start_time_seconds`.
+
+This page is made from the declarations in `src/telemetry/metrics.rs`: `UPDATE_DOCS=1 cargo test --workspace --locked the_page_of_metrics`
+writes it anew.
+
+| metric | kind | labels | what it tells |
+|---|---|---|---|
+"
+    .to_owned();
+    for metric in DECLARED {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (metric.prometheus_name(), labels.join(", "));
+        page.push_str(&format!("| `{name}` | {} | {labels} | {} |\n", metric.kind, metric.description));
+    }
+    page
+}
+
 /// Declares every metric once: its instrument, and its line in the documentation.
 macro_rules! metrics {
     (@type seconds) => { Histogram<f64> };
@@ -244,6 +280,19 @@ mod tests {
         assert_eq!(
             open,
             "# HELP a Counts.\n# TYPE a counter\na_total{b=\"c\"} 1\n# HELP d_total Is no counter.\n# TYPE d_total gauge\nd_total 2\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn the_page_of_metrics_is_what_is_declared() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, documentation()).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            documentation(),
+            "docs/METRICS.md is old"
         );
     }
 

@@ -42,7 +42,8 @@ impl Visit for Statement {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         // The statement, or its beginning where that is all of it.
-        if field.name() == "db.statement" && !value.is_empty() || field.name() == "summary" && self.text.is_empty()
+        if field.name() == "db.statement" && !value.is_empty()
+            || field.name() == "summary" && self.text.is_empty()
         {
             value.clone_into(&mut self.text);
         }

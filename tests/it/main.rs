@@ -20,6 +20,7 @@ mod keyword_changes;
 mod keywords;
 mod llm;
 mod llm_scores;
+mod metrics;
 mod paging;
 mod process;
 mod program;

@@ -157,8 +157,7 @@ fn request_id(edge: &Edge, request: &Request) -> HeaderValue {
 
 /// The name of a method that HTTP defines; a client may send any word for one.
 fn method_name(method: &Method) -> &'static str {
-    const KNOWN: [&str; 9] =
-        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
@@ -184,7 +183,8 @@ impl Drop for Seen {
         // 499: the client closed the request.
         let status = self.status.map_or(499, |status| status.as_u16());
         if let Some(observer) = &config.observer {
-            let class = |at: usize| config.route_classes.get(at).map_or("default", |class| class.name.as_str());
+            let class =
+                |at: usize| config.route_classes.get(at).map_or("default", |class| class.name.as_str());
             observer.ended(&Ended {
                 method: self.method,
                 route: &self.route,

@@ -112,12 +112,13 @@ impl<S: Clone> Layer<S> for Limits {
 /// The JSON 429 of a class.
 pub(super) fn refusal(domain: &str, limit: RateLimit, seconds: u64) -> Response {
     let message = format!("too many requests; try again in {seconds} s");
-    let mut response = Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
-        .retry_after(seconds)
-        .with(LIMIT, limit.burst.into())
-        .with(REMAINING, 0.into())
-        .with(AFTER, seconds.into())
-        .into_response(domain);
+    let mut response =
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
+            .retry_after(seconds)
+            .with(LIMIT, limit.burst.into())
+            .with(REMAINING, 0.into())
+            .with(AFTER, seconds.into())
+            .into_response(domain);
     response.extensions_mut().insert(RateLimited);
     response
 }
