@@ -10,8 +10,6 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -88,20 +86,27 @@ impl Lab {
 struct Recovered(PathBuf);
 
 impl Recovered {
+    /// Asked as the cluster's owner, whom alone it lets in.
     async fn ids(&self) -> Vec<i64> {
-        let owner = fs::metadata(&self.0).expect("the cluster's folder").uid();
-        let users = fs::read_to_string("/etc/passwd").expect("users");
-        let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let user = fields.filter(|fields| fields[2] == owner.to_string()).map(|fields| fields[0].to_owned());
-        let options = PgConnectOptions::new()
-            .socket(self.0.with_extension("run"))
-            .port(5432)
-            .username(&user.last().expect("the owner's name"))
-            .database("postgres");
-        let mut connection = options.connect().await.expect("the recovered cluster answers");
-        let ids = sqlx::query_scalar("SELECT id FROM drill ORDER BY id").fetch_all(&mut connection).await;
-        connection.close().await.expect("a goodbye");
-        ids.expect("the recovered table")
+        let owner = fs::metadata(&self.0).expect("the cluster's folder");
+        let mut command = Command::new("psql");
+        command.args([
+            "-XAtq",
+            "-p",
+            "5432",
+            "-d",
+            "postgres",
+            "-c",
+            "SELECT id FROM drill ORDER BY id",
+            "-h",
+        ]);
+        command.arg(self.0.with_extension("run")).current_dir("/");
+        if rustix::process::geteuid().is_root() {
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        let output = run(command).await;
+        assert!(output.status.success(), "{}", words(&output.stderr));
+        words(&output.stdout).lines().map(|id| id.parse().expect("a number")).collect()
     }
 }
 
