@@ -21,6 +21,7 @@ mod keywords;
 mod llm;
 mod llm_scores;
 mod paging;
+mod pitr;
 mod process;
 mod program;
 mod proto_lint;
