@@ -230,7 +230,7 @@ fn at_most(n: i64, mean: f64) -> f64 {
 }
 
 fn hours(time: TimeDelta) -> f64 {
-    float(time.num_seconds()) / 3600.0
+    float(time.num_milliseconds()) / 3_600_000.0
 }
 
 fn float(n: i64) -> f64 {
