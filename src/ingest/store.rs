@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
+use crate::ingest::run::Identity;
 use crate::jobs;
 use crate::sentiment::analyze::Phrase;
 use crate::sources::store::Run;
@@ -246,6 +247,43 @@ pub async fn insert_articles(
     .await?;
     jobs::enqueue(&mut **tx, jobs::ANALYZE_ARTICLES, json!({ "article_ids": ids })).await?;
     Ok(ids)
+}
+
+/// An entry that is stored already.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Its place among the entries asked for, from 1.
+    pub(super) position: i64,
+    /// The article.
+    pub(super) article: i64,
+}
+
+/// Which entries are stored: by address in any source; by GUID and content in their own, where they have one.
+pub(super) async fn stored(
+    db: impl PgExecutor<'_>,
+    source_id: Option<i64>,
+    entries: &[Identity],
+) -> Result<Vec<Stored>> {
+    let urls: Vec<String> = entries.iter().map(|entry| entry.canonical_url.clone()).collect();
+    let guids: Vec<String> = entries.iter().map(|entry| entry.guid.clone()).collect();
+    let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.content_hash.to_vec()).collect();
+    Ok(sqlx::query_as!(
+        Stored,
+        r#"SELECT e.position AS "position!", a.id AS "article!"
+           FROM unnest($2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (url, guid, hash, position)
+           CROSS JOIN LATERAL (
+               SELECT id FROM articles WHERE canonical_url = e.url
+               UNION ALL SELECT id FROM articles WHERE source_id = $1 AND guid = e.guid
+               UNION ALL SELECT id FROM articles WHERE source_id = $1 AND content_hash = e.hash
+               LIMIT 1
+           ) a"#,
+        source_id,
+        &urls,
+        &guids,
+        &hashes
+    )
+    .fetch_all(db)
+    .await?)
 }
 
 /// An article that waits for its analysis.

@@ -30,6 +30,7 @@ mod reflection;
 mod search;
 mod seed;
 mod sentiment;
+mod source_tools;
 mod sources;
 mod streams;
 mod suggestion_decisions;

@@ -36,13 +36,13 @@ checked_messages! {
     AnalyzeTextRequest ApiKey ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest
     CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
     DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
-    ExportArticlesRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
+    ExportArticlesRequest ExportOpmlRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
     GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
-    GetSentimentTimelineRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
-    IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
+    GetSentimentTimelineRequest GetSourceHealthRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
+    ImportOpmlRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
     ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
-    ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
-    PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    ListSourceHealthRequest ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
+    PreviewKeywordRequest PreviewSourceRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
     UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
