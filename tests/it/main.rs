@@ -15,6 +15,8 @@ mod embedding;
 mod feeds;
 mod health;
 mod hub;
+mod job_list;
+mod job_schedule;
 mod jobs;
 mod keyword_changes;
 mod keywords;

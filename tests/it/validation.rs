@@ -40,9 +40,9 @@ checked_messages! {
     GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
     GetSentimentTimelineRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
     IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
-    ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
+    ListDocumentsRequest ListJobsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
     ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
-    PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    PreviewKeywordRequest RejectSuggestionRequest RunJobRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
     UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
