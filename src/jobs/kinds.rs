@@ -93,8 +93,25 @@ pub const EVALUATE_SUGGESTIONS: Kind = Kind {
     priority: BULK,
 };
 
+/// Flags keywords that find nothing.
+pub const REVIEW_KEYWORDS: Kind = Kind {
+    task: "review_keywords",
+    description: "Flags keywords without an article in 30 days, and takes flags back.",
+    schedule: Some(Schedule::Weekly { weekday: Weekday::Mon, hour: 3, minute: 0 }),
+    max_attempts: 8,
+    priority: BULK,
+};
+/// Computes which keywords are covered together.
+pub const RELATE_KEYWORDS: Kind = Kind {
+    task: "relate_keywords",
+    description: "Computes which keywords are covered together.",
+    schedule: Some(Schedule::Daily { hour: 5, minute: 0 }),
+    max_attempts: 8,
+    priority: BULK,
+};
+
 /// Every kind of job, in the order of the pipeline.
-pub static KINDS: [Kind; 7] = [
+pub static KINDS: [Kind; 9] = [
     ENQUEUE_DUE_FEEDS,
     INGEST_FEED,
     ANALYZE_ARTICLES,
@@ -102,6 +119,8 @@ pub static KINDS: [Kind; 7] = [
     ANALYZE_LEFT_OVER,
     REBUILD_AGGREGATES,
     EVALUATE_SUGGESTIONS,
+    REVIEW_KEYWORDS,
+    RELATE_KEYWORDS,
 ];
 
 impl Kind {
@@ -221,10 +240,7 @@ mod tests {
 
     #[test]
     fn the_next_time_is_the_one_at_which_the_queue_fires() {
-        let monday = Schedule::Weekly { weekday: Weekday::Mon, hour: 3, minute: 0 };
-        assert_eq!(monday.words(), "0 3 * * 1");
-        let schedules = KINDS.iter().filter_map(|kind| kind.schedule).chain([monday]);
-        for schedule in schedules {
+        for schedule in KINDS.iter().filter_map(|kind| kind.schedule) {
             for start in ["2026-02-28T23:59:59.5Z", "2026-03-02T03:00:00Z", "2026-03-02T02:59:00Z"] {
                 let now: DateTime<Utc> = start.parse().unwrap();
                 let timer = schedule.timer().unwrap();

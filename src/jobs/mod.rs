@@ -104,6 +104,8 @@ async fn worker(
         .define_job::<tasks::AnalyzeLeftOver>()
         .define_job::<tasks::RebuildAggregates>()
         .define_job::<tasks::EvaluateSuggestions>()
+        .define_job::<tasks::ReviewKeywords>()
+        .define_job::<tasks::RelateKeywords>()
         .with_crons(crontabs)
         .on(AfterJobRun, move |ended| {
             let status = status.clone();
@@ -148,11 +150,12 @@ impl Recorder {
     }
 }
 
-/// The text of a failed job's error, which the queue hands over as Rust writes it for programmers.
+/// The text of a failed job's error, which the queue hands over written as Rust writes it for programmers, twice.
 fn shown(error: &str) -> String {
     let text = error.strip_prefix("TaskError(").and_then(|rest| rest.strip_suffix(')'));
-    match text.map(serde_json::from_str::<String>) {
-        Some(Ok(text)) if !text.is_empty() => text,
+    let text = text.and_then(|text| serde_json::from_str::<String>(text).ok());
+    match text.and_then(|text| serde_json::from_str::<String>(&text).ok()) {
+        Some(text) if !text.is_empty() => text,
         _ if error.starts_with("TaskPanic") => "the job panicked: the log of the worker says more".into(),
         _ if error == "TaskAborted" => "the worker was stopped, and the job goes to another".into(),
         _ => "internal error: the log of the worker says more".into(),

@@ -7,12 +7,13 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 use crate::ingest::{Ingest, store};
-use crate::jobs::kinds;
-use crate::keywords::link;
-use crate::sentiment::aggregate;
+use crate::jobs::{kinds, store as jobs};
+use crate::keywords::{link, relations, review};
+use crate::llm;
+use crate::sentiment::{aggregate, store as sentiment};
 use crate::suggestions::service::Suggestions;
 
-/// Articles without analysis that the hourly sweep picks up at most.
+/// Articles without analysis, and without an answer of the language model, that the hourly sweep picks up at most.
 const SWEEP: i64 = 1_000;
 /// Articles that one job analyses at most.
 const SWEEP_BATCH: usize = 50;
@@ -114,7 +115,11 @@ async fn analyze_left_over(ingest: &Ingest) -> crate::error::Result<()> {
     for ids in store::all_unanalyzed(&ingest.db, SWEEP).await?.chunks(SWEEP_BATCH) {
         ingest.analyze(ids).await?;
     }
-    // The model may have come, or changed, after the articles.
+    // The models may have come, or changed, after the articles.
+    if let Some(llm) = &ingest.llm {
+        let ids = sentiment::unscored(&ingest.db, llm::ANALYZER, llm.model(), SWEEP).await?;
+        jobs::enqueue_llm_scores(&ingest.db, &ids).await?;
+    }
     while ingest.embed_left_over(EMBED_BATCH).await? > 0 {}
     Ok(())
 }
@@ -142,6 +147,32 @@ impl TaskHandler for EvaluateSuggestions {
         let suggestions = context.get_ext::<Suggestions>();
         let suggestions = suggestions.ok_or_else(|| "the worker has no suggestions".to_owned())?;
         suggestions.evaluate_pending().await.map_err(report)
+    }
+}
+
+/// Mondays at 03:00: which keywords find nothing any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReviewKeywords {}
+
+impl TaskHandler for ReviewKeywords {
+    const IDENTIFIER: &'static str = kinds::REVIEW_KEYWORDS.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let Ingest { db, clock, .. } = pipeline(&context)?;
+        review::review(db, clock.now()).await.map(|_| ()).map_err(report)
+    }
+}
+
+/// Daily at 05:00: which keywords are covered together.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RelateKeywords {}
+
+impl TaskHandler for RelateKeywords {
+    const IDENTIFIER: &'static str = kinds::RELATE_KEYWORDS.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        let Ingest { db, clock, .. } = pipeline(&context)?;
+        relations::rebuild(db, clock.now()).await.map(|_| ()).map_err(report)
     }
 }
 

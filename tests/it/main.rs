@@ -19,6 +19,8 @@ mod job_list;
 mod job_schedule;
 mod jobs;
 mod keyword_changes;
+mod keyword_relations;
+mod keyword_review;
 mod keywords;
 mod llm;
 mod llm_scores;
