@@ -14,7 +14,7 @@ use crate::auth;
 use crate::clock::{Clock, system_rng};
 use crate::error::{Error, Result};
 use crate::jobs::convert::job;
-use crate::jobs::kinds::{KINDS, Kind};
+use crate::jobs::kinds::{self, Kind};
 use crate::jobs::{service as jobs, store as job_store};
 use crate::llm::{self, Llm};
 use crate::page::{Cursor, Page};
@@ -167,12 +167,21 @@ impl AdminService for AdminRpc {
         Ok(Response::new(()))
     }
 
-    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
-        let kinds: Vec<&Kind> = KINDS.iter().collect();
+    async fn list_jobs(
+        &self,
+        request: Request<ListJobsRequest>,
+    ) -> Result<Response<ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let page = Page::new(request.page_size, 50, &request.page_token, &ListJobsRequest::default())?;
+        let after = page.after.as_ref().map(|cursor| cursor.text.as_str());
+        let mut kinds = kinds::after(after);
+        let next_page_token =
+            page.finish(&mut kinds, |kind| Cursor { text: kind.task.into(), ..Cursor::default() });
         let status = job_store::status(&self.db, &kinds).await?;
         let now = self.clock.now();
         let jobs = kinds.into_iter().zip(status).map(|(kind, status)| job(kind, status, now)).collect();
-        Ok(Response::new(ListJobsResponse { jobs }))
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
     }
 
     async fn run_job(&self, request: Request<RunJobRequest>) -> Result<Response<Job>, Status> {

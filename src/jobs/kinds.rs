@@ -123,10 +123,21 @@ pub static KINDS: [Kind; 9] = [
     RELATE_KEYWORDS,
 ];
 
+/// The kinds that follow the one with this task; all of them when there is none.
+pub fn after(task: Option<&str>) -> Vec<&'static Kind> {
+    let start = task.and_then(|task| KINDS.iter().position(|kind| kind.task == task)).map_or(0, |at| at + 1);
+    KINDS.iter().skip(start).collect()
+}
+
 impl Kind {
     /// The kind with this slug.
     pub fn of_slug(slug: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.slug() == slug)
+    }
+
+    /// Whether the next one does what one that failed was for.
+    pub fn repeats(&self) -> bool {
+        self.schedule.is_some() || self.task == INGEST_FEED.task
     }
 
     /// Its name in resource names.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use graphile_worker::{
-    AfterJobRun, FailureReason, HookResult, JobRecovery, JobRecoveryResult, Worker, WorkerOptions,
+    AfterJobRun, FailureReason, HookResult, Job, JobRecovery, JobRecoveryResult, Worker, WorkerOptions,
     WorkerRecoveryConfig, WorkerUtils,
 };
 use sqlx::PgPool;
@@ -111,6 +111,7 @@ async fn worker(
             let status = status.clone();
             async move {
                 let error = ended.result.err().map(|error| shown(&error)).unwrap_or_default();
+                status.forget_failed(&ended.job).await;
                 status.record(ended.job.task_identifier(), ended.duration, error).await;
                 HookResult::Continue
             }
@@ -142,6 +143,17 @@ struct Recorder {
 }
 
 impl Recorder {
+    /// What a job that has just run makes up for is no longer kept as failed; that it was is kept as the last failure.
+    async fn forget_failed(&self, job: &Job) {
+        let task = job.task_identifier();
+        if !KINDS.iter().any(|kind| kind.task == task && kind.repeats()) {
+            return;
+        }
+        if let Err(error) = store::forget_failed(&self.db, task, *job.id(), job.payload()).await {
+            telemetry::degraded("worker", &format!("failed jobs of {task}: {error}"));
+        }
+    }
+
     /// A job that did what it is for must not run again because this fails.
     async fn record(&self, task: &str, duration: Duration, error: String) {
         if let Err(error) = store::record(&self.db, task, duration, &error, self.clock.now()).await {

@@ -62,6 +62,26 @@ pub async fn run_now(tx: &mut PgTransaction<'_>, kind: &Kind) -> Result<bool> {
     Ok(true)
 }
 
+/// Deletes the failed jobs of a task that were about the same feed, or about none, as `job_id`.
+pub async fn forget_failed(
+    db: impl PgExecutor<'_>,
+    task: &str,
+    job_id: i64,
+    payload: &serde_json::Value,
+) -> Result<()> {
+    sqlx::query!(
+        "DELETE FROM graphile_worker._private_jobs j USING graphile_worker._private_tasks t
+         WHERE t.id = j.task_id AND t.identifier = $1 AND j.id <> $2 AND j.locked_at IS NULL AND j.attempts >= j.max_attempts
+             AND j.payload->>'feed_id' IS NOT DISTINCT FROM $3::jsonb->>'feed_id'",
+        task,
+        job_id,
+        payload
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Keeps how a job went that ends now; `error` is empty when it did what it is for.
 pub async fn record(
     db: impl PgExecutor<'_>,
