@@ -8,6 +8,7 @@ use sqlx::{PgExecutor, PgTransaction};
 use crate::error::Result;
 use crate::ingest::run::Identity;
 use crate::jobs;
+use crate::jobs::kinds::INGEST_FEED;
 use crate::sentiment::analyze::Phrase;
 use crate::sources::store::Run;
 
@@ -50,16 +51,20 @@ pub async fn feed(db: impl PgExecutor<'_>, id: i64) -> Result<Option<DueFeed>> {
 }
 
 /// Puts a job in the queue for every feed that is due; the number of feeds. A feed whose job still waits gets no second one, one whose job
-/// failed for good gets it anew, and one that is being fetched is left alone.
-pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<i64> {
+/// failed for good gets it anew, and one that is being fetched is left alone. Feeds of one host stand in one line, so that all workers together
+/// send it one request at a time.
+pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, priority: i16, now: DateTime<Utc>) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count((graphile_worker.add_job($2, json_build_object('feed_id', f.id), job_key => $2 || ':' || f.id,
-             job_key_mode => 'preserve_run_at', max_attempts => 3)).id) AS "count!"
+             job_key_mode => 'preserve_run_at', max_attempts => $3, priority => $4,
+             queue_name => 'host:' || lower(substring(f.url FROM '^https?://(?:[^/?#@]*@)?([^/?#:]+|\[[^\]]*\])')))).id) AS "count!"
          FROM feeds f JOIN sources s ON s.id = f.source_id
          WHERE f.next_fetch_time <= $1 AND NOT s.paused AND s.retire_time IS NULL
            AND NOT EXISTS (SELECT 1 FROM graphile_worker.jobs j WHERE j.key = $2 || ':' || f.id AND j.locked_at IS NOT NULL)"#,
         now,
-        jobs::INGEST_FEED
+        INGEST_FEED.task,
+        i32::from(INGEST_FEED.max_attempts),
+        i32::from(priority)
     )
     .fetch_one(db)
     .await?)
@@ -245,7 +250,7 @@ pub async fn insert_articles(
     )
     .execute(&mut **tx)
     .await?;
-    jobs::enqueue(&mut **tx, jobs::ANALYZE_ARTICLES, json!({ "article_ids": ids })).await?;
+    jobs::store::enqueue(&mut **tx, &jobs::kinds::ANALYZE_ARTICLES, json!({ "article_ids": ids })).await?;
     Ok(ids)
 }
 

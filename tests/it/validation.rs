@@ -40,9 +40,9 @@ checked_messages! {
     GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
     GetSentimentTimelineRequest GetSourceHealthRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
     ImportOpmlRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
-    ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
-    ListSourceHealthRequest ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
-    PreviewKeywordRequest PreviewSourceRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    ListDocumentsRequest ListJobsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest ListSourceHealthRequest
+    ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest PreviewKeywordRequest
+    PreviewSourceRequest RejectSuggestionRequest RunJobRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
     UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
