@@ -1,7 +1,7 @@
 # Each target installs what it needs, asks nothing, and is fast the second time.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: run test lint fmt bench sqlx proto clean help ground
+.PHONY: run test lint fmt bench sqlx proto drill-pitr clean help ground
 
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -48,12 +48,16 @@ proto: ## Build the descriptor set and print its path, for grpcurl and ghz
 	@$(CARGO) check --quiet --package euhub --no-default-features --features client --locked
 	@realpath "$${CARGO_TARGET_DIR:-target}/debug/euhub.binpb"
 
+drill-pitr: ## Lose a database and get it back, to a time and to the newest state (3 minutes)
+	scripts/bootstrap --tests
+	scripts/drill-pitr
+
 clean: ## Remove what was built; data stays in .euhub
 	$(CARGO) clean
 
 help: ## Say what can be made
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; \
-	do printf '  make %-6s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; \
+	do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 ground:
 	@scripts/bootstrap $(bootstrap)

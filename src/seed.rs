@@ -12,8 +12,8 @@ use url::Url;
 use crate::error::Error;
 use crate::ingest::fetch::{FetchPolicy, Fetcher};
 use crate::ingest::{Ingest, store as ingest_store};
-use crate::keywords::service as keywords;
 use crate::keywords::store::{Draft as KeywordDraft, Term};
+use crate::keywords::{relations, service as keywords};
 use crate::sources::service as sources;
 use crate::sources::store::{self as source_store, Draft as SourceDraft, FeedDraft, Run};
 
@@ -155,6 +155,10 @@ pub async fn seed(
         seeded.sources += usize::from(add_source(ingest, &sample.slug, &draft).await?);
         progress(&sample.slug);
         seeded.articles += ingest_samples(ingest, &sample.slug, &draft.feeds).await?;
+    }
+    if seeded.keywords + seeded.articles > 0 {
+        progress("relations");
+        relations::rebuild(&ingest.db, now).await?;
     }
     Ok(seeded)
 }

@@ -13,14 +13,17 @@ use crate::articles::filter::time;
 use crate::auth;
 use crate::clock::{Clock, system_rng};
 use crate::error::{Error, Result};
+use crate::jobs::convert::job;
+use crate::jobs::kinds::{self, Kind};
+use crate::jobs::{service as jobs, store as job_store};
 use crate::llm::{self, Llm};
 use crate::page::{Cursor, Page};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::google::api::HttpBody;
 use crate::proto::{
     self, ApiKey, AuditEntry, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
-    ExportAuditEntriesRequest, GetStatusRequest, ListApiKeysRequest, ListApiKeysResponse,
-    ListAuditEntriesRequest, ListAuditEntriesResponse,
+    ExportAuditEntriesRequest, GetStatusRequest, Job, ListApiKeysRequest, ListApiKeysResponse,
+    ListAuditEntriesRequest, ListAuditEntriesResponse, ListJobsRequest, ListJobsResponse, RunJobRequest,
 };
 use crate::resource;
 use crate::search::service::Search;
@@ -162,6 +165,33 @@ impl AdminService for AdminRpc {
         audit(&mut *tx, &caller, "apikeys.revoke", &request.name, now).await?;
         tx.commit().await.map_err(Error::from)?;
         Ok(Response::new(()))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<ListJobsRequest>,
+    ) -> Result<Response<ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let page = Page::new(request.page_size, 50, &request.page_token, &ListJobsRequest::default())?;
+        let after = page.after.as_ref().map(|cursor| cursor.text.as_str());
+        let mut kinds = kinds::after(after);
+        let next_page_token =
+            page.finish(&mut kinds, |kind| Cursor { text: kind.task.into(), ..Cursor::default() });
+        let status = job_store::status(&self.db, &kinds).await?;
+        let now = self.clock.now();
+        let jobs = kinds.into_iter().zip(status).map(|(kind, status)| job(kind, status, now)).collect();
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn run_job(&self, request: Request<RunJobRequest>) -> Result<Response<Job>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let kind = Kind::of_slug(resource::slug("jobs", &request.name)?);
+        let kind = kind.ok_or_else(|| Error::NotFound(request.name.clone()))?;
+        let status = jobs::run(&self.db, &caller, kind, self.clock.now()).await?;
+        Ok(Response::new(job(kind, status, self.clock.now())))
     }
 }
 

@@ -56,7 +56,7 @@ impl Ingest {
         let linked = link::link_articles(&mut tx, &done).await?;
         aggregate::add_articles(&mut tx, &done).await?;
         if self.llm.is_some() {
-            jobs::enqueue_llm_scores(&mut *tx, &done).await?;
+            jobs::store::enqueue_llm_scores(&mut *tx, &done).await?;
         }
         store::notify(&mut tx, watch::CHANNEL).await?;
         tx.commit().await?;

@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod language;
 pub mod near_duplicate;
 pub mod normalise;
+pub mod preview;
 pub mod run;
 pub mod schedule;
 pub mod store;

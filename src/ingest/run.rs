@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::clock::system_rng;
 use crate::error::{Error, Result};
-use crate::ingest::feed::{self, FeedError, ParsedEntry};
+use crate::ingest::feed::{self, FeedError, ParsedEntry, ParsedFeed};
 use crate::ingest::fetch::{Body, Conditional, FetchError, Fetched, RetryAfter};
 use crate::ingest::store::{self, DueFeed, FeedState, NewArticle};
 use crate::ingest::{Ingest, language, near_duplicate, normalise, schedule};
@@ -24,10 +24,10 @@ const FAILED: i16 = 3;
 
 /// Why a run failed.
 #[derive(Debug)]
-struct Failure {
-    class: String,
-    message: String,
-    http_status: u16,
+pub(super) struct Failure {
+    pub(super) class: String,
+    pub(super) message: String,
+    pub(super) http_status: u16,
     retry_after: Option<RetryAfter>,
 }
 
@@ -102,15 +102,34 @@ impl Ingest {
         Ok(run)
     }
 
-    /// Fetches and parses; none when nothing changed.
+    /// What of a feed is to be stored; none when nothing changed.
     async fn read(&self, feed: &DueFeed) -> Result<Option<Content>, Failure> {
-        let url = Url::parse(&feed.url).map_err(|_| Failure::of(&FetchError::InvalidUrl("is not a URL")))?;
         let conditional = if schedule::conditional_allowed(feed.last_full_fetch_time, self.clock.now()) {
             Conditional { etag: feed.etag.clone(), last_modified: feed.last_modified.clone() }
         } else {
             Conditional::default()
         };
-        let body = match self.fetcher.fetch(&url, &conditional).await {
+        let Some((mut body, parsed)) = self.fetch(&feed.url, &feed.language, &conditional).await? else {
+            return Ok(None);
+        };
+        if parsed.broken_off {
+            // What is missing must not hide behind an unchanged validator.
+            (body.etag, body.last_modified) = (None, None);
+        }
+        let problem = Failure::of_parts(&parsed);
+        let failed = parsed.problems.len() + parsed.ignored;
+        Ok(Some(Content { body, entries: parsed.entries, repeated: parsed.repeated, failed, problem }))
+    }
+
+    /// Fetches and parses; none when nothing changed. Entries without a language of their own get `language`, or else the feed's.
+    pub(super) async fn fetch(
+        &self,
+        url: &str,
+        language: &str,
+        conditional: &Conditional,
+    ) -> Result<Option<(Box<Body>, ParsedFeed)>, Failure> {
+        let url = Url::parse(url).map_err(|_| Failure::of(&FetchError::InvalidUrl("is not a URL")))?;
+        let body = match self.fetcher.fetch(&url, conditional).await {
             Ok(Fetched::NotModified) => return Ok(None),
             Ok(Fetched::Body(body)) => body,
             Err(error) => return Err(Failure::of(&error)),
@@ -120,7 +139,7 @@ impl Ingest {
             let parsed = feed::parse(&body.bytes, body.content_type.as_deref(), &body.final_url);
             (body, parsed)
         });
-        let (mut body, parsed) = parsed.await.map_err(|error| {
+        let (body, parsed) = parsed.await.map_err(|error| {
             Failure {
                 class: "internal".into(),
                 message: "the feed could not be parsed".into(),
@@ -129,30 +148,12 @@ impl Ingest {
             }
             .logged(&error)
         })?;
-        let parsed = parsed.map_err(|error| Failure::of_feed(&error, body.status))?;
-        let declared = if feed.language.is_empty() { parsed.language } else { Some(feed.language.clone()) };
-        let mut entries = parsed.entries;
-        for entry in &mut entries {
+        let mut parsed = parsed.map_err(|error| Failure::of_feed(&error, body.status))?;
+        let declared = if language.is_empty() { parsed.language.clone() } else { Some(language.to_owned()) };
+        for entry in &mut parsed.entries {
             entry.language = entry.language.take().or_else(|| declared.clone());
         }
-        if parsed.broken_off {
-            // What is missing must not hide behind an unchanged validator.
-            (body.etag, body.last_modified) = (None, None);
-        }
-        let problem = if parsed.broken_off {
-            Some(Failure::partial("broken_off", "the document breaks off or turns malformed".into()))
-        } else if parsed.ignored > 0 {
-            Some(Failure::partial(
-                "too_many_entries",
-                format!("{} entries too many were left out", parsed.ignored),
-            ))
-        } else {
-            parsed.problems.first().map(|problem| {
-                Failure::partial("entry", format!("entry {}: {}", problem.index + 1, problem.reason))
-            })
-        };
-        let failed = parsed.problems.len() + parsed.ignored;
-        Ok(Some(Content { body, entries, repeated: parsed.repeated, failed, problem }))
+        Ok(Some((body, parsed)))
     }
 
     /// Stores what is new, a bounded number in each transaction; the number of new articles.
@@ -205,17 +206,46 @@ impl Ingest {
     }
 }
 
+/// What an entry is known by: an article that shares one of them is the same.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) canonical_url: String,
+    pub(super) guid: String,
+    pub(super) content_hash: [u8; 32],
+}
+
+impl Identity {
+    pub(super) fn of(source: &str, entry: &ParsedEntry) -> Self {
+        // An entry without an address is known by its identifier alone; one without an identifier by its address.
+        let canonical_url = entry.url.as_ref().map(normalise::canonical_url);
+        let guid = entry.guid.clone().or_else(|| canonical_url.clone()).unwrap_or_default();
+        Self {
+            canonical_url: canonical_url.unwrap_or_else(|| format!("guid:{source}:{guid}")),
+            guid,
+            content_hash: normalise::content_hash(&entry.title, &entry.body),
+        }
+    }
+}
+
+/// The language that an entry turns out to be written in.
+pub(super) fn detected(entry: &ParsedEntry) -> language::Detected {
+    language::detect(&format!("{}\n{}", entry.title, entry.body), entry.language.as_deref())
+}
+
+/// A date that is missing, or lies in the future, is not believed: the article is as old as the fetch that brought it.
+pub(super) fn publish_time(entry: &ParsedEntry, now: DateTime<Utc>) -> DateTime<Utc> {
+    entry.published.or(entry.updated).filter(|time| *time <= now).unwrap_or(now)
+}
+
 fn new_article(source: &str, entry: ParsedEntry, now: DateTime<Utc>) -> NewArticle {
-    let text = format!("{}\n{}", entry.title, entry.body);
-    let detected = language::detect(&text, entry.language.as_deref());
-    // An entry without an address is known by its identifier alone; one without an identifier by its address.
-    let canonical_url = entry.url.as_ref().map(normalise::canonical_url);
-    let guid = entry.guid.or_else(|| canonical_url.clone()).unwrap_or_default();
+    let Identity { canonical_url, guid, content_hash } = Identity::of(source, &entry);
+    let detected = detected(&entry);
     NewArticle {
-        canonical_url: canonical_url.unwrap_or_else(|| format!("guid:{source}:{guid}")),
-        url: entry.url.map(String::from).unwrap_or_default(),
+        canonical_url,
         guid,
-        content_hash: normalise::content_hash(&entry.title, &entry.body),
+        content_hash,
+        publish_time: publish_time(&entry, now),
+        url: entry.url.map(String::from).unwrap_or_default(),
         bands: near_duplicate::bands(&entry.body),
         title: entry.title,
         body: entry.body,
@@ -223,8 +253,6 @@ fn new_article(source: &str, entry: ParsedEntry, now: DateTime<Utc>) -> NewArtic
         categories: entry.categories,
         language: detected.language,
         language_confidence: detected.confidence,
-        // A date that is missing, or lies in the future, is not believed: the article is as old as the fetch that brought it.
-        publish_time: entry.published.or(entry.updated).filter(|time| *time <= now).unwrap_or(now),
     }
 }
 
@@ -245,7 +273,19 @@ impl Failure {
         Self { class: error.class().into(), message: error.to_string(), http_status, retry_after: None }
     }
 
-    /// Some of the feed could be read.
+    /// Why some of a feed that could be read could not; none when all could.
+    pub(super) fn of_parts(parsed: &ParsedFeed) -> Option<Self> {
+        if parsed.broken_off {
+            return Some(Self::partial("broken_off", "the document breaks off or turns malformed".into()));
+        }
+        if parsed.ignored > 0 {
+            let message = format!("{} entries too many were left out", parsed.ignored);
+            return Some(Self::partial("too_many_entries", message));
+        }
+        let problem = parsed.problems.first()?;
+        Some(Self::partial("entry", format!("entry {}: {}", problem.index + 1, problem.reason)))
+    }
+
     fn partial(class: &str, message: String) -> Self {
         Self { class: class.into(), message, http_status: 0, retry_after: None }
     }

@@ -6,7 +6,9 @@ use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
+use crate::ingest::run::Identity;
 use crate::jobs;
+use crate::jobs::kinds::INGEST_FEED;
 use crate::sentiment::analyze::Phrase;
 use crate::sources::store::Run;
 
@@ -49,16 +51,20 @@ pub async fn feed(db: impl PgExecutor<'_>, id: i64) -> Result<Option<DueFeed>> {
 }
 
 /// Puts a job in the queue for every feed that is due; the number of feeds. A feed whose job still waits gets no second one, one whose job
-/// failed for good gets it anew, and one that is being fetched is left alone.
-pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<i64> {
+/// failed for good gets it anew, and one that is being fetched is left alone. Feeds of one host stand in one line, so that all workers together
+/// send it one request at a time.
+pub async fn enqueue_due_feeds(db: impl PgExecutor<'_>, priority: i16, now: DateTime<Utc>) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count((graphile_worker.add_job($2, json_build_object('feed_id', f.id), job_key => $2 || ':' || f.id,
-             job_key_mode => 'preserve_run_at', max_attempts => 3)).id) AS "count!"
+             job_key_mode => 'preserve_run_at', max_attempts => $3, priority => $4,
+             queue_name => 'host:' || lower(substring(f.url FROM '^https?://(?:[^/?#@]*@)?([^/?#:]+|\[[^\]]*\])')))).id) AS "count!"
          FROM feeds f JOIN sources s ON s.id = f.source_id
          WHERE f.next_fetch_time <= $1 AND NOT s.paused AND s.retire_time IS NULL
            AND NOT EXISTS (SELECT 1 FROM graphile_worker.jobs j WHERE j.key = $2 || ':' || f.id AND j.locked_at IS NOT NULL)"#,
         now,
-        jobs::INGEST_FEED
+        INGEST_FEED.task,
+        i32::from(INGEST_FEED.max_attempts),
+        i32::from(priority)
     )
     .fetch_one(db)
     .await?)
@@ -244,8 +250,45 @@ pub async fn insert_articles(
     )
     .execute(&mut **tx)
     .await?;
-    jobs::enqueue(&mut **tx, jobs::ANALYZE_ARTICLES, json!({ "article_ids": ids })).await?;
+    jobs::store::enqueue(&mut **tx, &jobs::kinds::ANALYZE_ARTICLES, json!({ "article_ids": ids })).await?;
     Ok(ids)
+}
+
+/// An entry that is stored already.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Its place among the entries asked for, from 1.
+    pub(super) position: i64,
+    /// The article.
+    pub(super) article: i64,
+}
+
+/// Which entries are stored: by address in any source; by GUID and content in their own, where they have one.
+pub(super) async fn stored(
+    db: impl PgExecutor<'_>,
+    source_id: Option<i64>,
+    entries: &[Identity],
+) -> Result<Vec<Stored>> {
+    let urls: Vec<String> = entries.iter().map(|entry| entry.canonical_url.clone()).collect();
+    let guids: Vec<String> = entries.iter().map(|entry| entry.guid.clone()).collect();
+    let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.content_hash.to_vec()).collect();
+    Ok(sqlx::query_as!(
+        Stored,
+        r#"SELECT e.position AS "position!", a.id AS "article!"
+           FROM unnest($2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY AS e (url, guid, hash, position)
+           CROSS JOIN LATERAL (
+               SELECT id FROM articles WHERE canonical_url = e.url
+               UNION ALL SELECT id FROM articles WHERE source_id = $1 AND guid = e.guid
+               UNION ALL SELECT id FROM articles WHERE source_id = $1 AND content_hash = e.hash
+               LIMIT 1
+           ) a"#,
+        source_id,
+        &urls,
+        &guids,
+        &hashes
+    )
+    .fetch_all(db)
+    .await?)
 }
 
 /// An article that waits for its analysis.

@@ -8,6 +8,9 @@ use crate::llm::{ANALYZER, LlmError};
 use crate::sentiment::{aggregate, store};
 use crate::telemetry;
 
+/// Why there is no score, where the model was asked in vain.
+const NO_ANSWER: &str = "the model gave no answer that can be used";
+
 impl Ingest {
     /// Asks the model for an article's tone; false when there is nothing to ask, or no answer to expect. Safe to repeat.
     ///
@@ -25,6 +28,8 @@ impl Ingest {
             // To ask the same again would cost the same and help little.
             Err(error @ (LlmError::Refused | LlmError::InvalidAnswer(_))) => {
                 telemetry::degraded("llm", &error);
+                let (analyzer, now) = ((ANALYZER, llm.model()), self.clock.now());
+                store::add_abstention(&self.db, article_id, analyzer, &text.language, NO_ANSWER, now).await?;
                 return Ok(false);
             }
             Err(error) => return Err(error.into()),

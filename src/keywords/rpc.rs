@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use prost_types::FieldMask;
 use sqlx::PgPool;
+use sqlx::types::Json;
 use tonic::{Request, Response, Status};
 
 use crate::articles::convert::{count, timestamp};
@@ -11,14 +12,14 @@ use crate::articles::rpc::place_of;
 use crate::articles::store::{self as articles, EXCERPT};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::keywords::link;
 use crate::keywords::service::{self, Mask};
 use crate::keywords::store::{self, Draft, Link, Order, Place, Term};
+use crate::keywords::{link, relations};
 use crate::page::{Cursor, Page};
 use crate::proto::keyword_service_server::KeywordService;
 use crate::proto::{
-    self, CreateKeywordRequest, DeleteKeywordRequest, GetKeywordRequest, Keyword, KeywordRelation,
-    KeywordTerm, LinkedArticle, ListKeywordArticlesRequest, ListKeywordArticlesResponse,
+    self, CreateKeywordRequest, DeleteKeywordRequest, GetKeywordRequest, Keyword, KeywordEdge, KeywordNode,
+    KeywordReview, KeywordTerm, LinkedArticle, ListKeywordArticlesRequest, ListKeywordArticlesResponse,
     ListKeywordRelationsRequest, ListKeywordRelationsResponse, ListKeywordsRequest, ListKeywordsResponse,
     PreviewKeywordRequest, PreviewKeywordResponse, TermMatch, UpdateKeywordRequest,
 };
@@ -61,7 +62,8 @@ impl KeywordService for KeywordRpc {
         let after =
             page.after.as_ref().map(|at| Place { id: at.id, text: at.text.clone(), number: at.number });
         let (query, category) = (request.query.trim(), request.category.as_str());
-        let mut places = store::list(&self.db, query, category, order, after, page.limit()).await?;
+        let mut places =
+            store::list(&self.db, query, category, request.flagged, order, after, page.limit()).await?;
         let next_page_token = page.finish(&mut places, |place| Cursor {
             id: place.id,
             text: place.text.clone(),
@@ -71,7 +73,7 @@ impl KeywordService for KeywordRpc {
         let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
         let keywords = store::by_ids(&self.db, &ids, query).await?.into_iter().map(Into::into).collect();
         let total_size = if request.show_total {
-            Some(count(store::count(&self.db, query, category).await?))
+            Some(count(store::count(&self.db, query, category, request.flagged).await?))
         } else {
             None
         };
@@ -175,17 +177,28 @@ impl KeywordService for KeywordRpc {
             .await?
             .ok_or_else(|| Error::NotFound(request.parent.clone()))?;
         let limit = if request.page_size == 0 { 20 } else { i64::from(request.page_size) };
-        let relations = store::relations(&self.db, id, request.min_strength, limit).await?;
-        let relations = relations
+        let compute_time = relations::compute_time(&self.db).await?.map(timestamp);
+        let nodes = relations::nodes(&self.db, id, request.min_strength, limit).await?;
+        let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
+        let edges = relations::edges(&self.db, id, &ids, request.min_strength).await?;
+        let nodes = nodes
             .into_iter()
-            .map(|relation| KeywordRelation {
-                keyword: format!("keywords/{}", relation.slug),
-                display_name: relation.display_name,
-                strength: relation.strength,
-                article_count: count(relation.article_count),
+            .map(|node| KeywordNode {
+                keyword: format!("keywords/{}", node.slug),
+                display_name: node.display_name,
+                article_count: node.article_count,
             })
             .collect();
-        Ok(Response::new(ListKeywordRelationsResponse { relations }))
+        let edges = edges
+            .into_iter()
+            .map(|edge| KeywordEdge {
+                source: format!("keywords/{}", edge.source),
+                target: format!("keywords/{}", edge.target),
+                strength: edge.strength,
+                article_count: edge.article_count,
+            })
+            .collect();
+        Ok(Response::new(ListKeywordRelationsResponse { nodes, edges, compute_time }))
     }
 
     async fn preview_keyword(
@@ -292,7 +305,8 @@ fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
             | "latest_article_time"
             | "create_time"
             | "update_time"
-            | "matched_terms" => {}
+            | "matched_terms"
+            | "review" => {}
             _ => {
                 return Err(Error::invalid(
                     "update_mask",
@@ -322,6 +336,11 @@ impl From<store::Keyword> for proto::Keyword {
             create_time: time(keyword.create_time),
             update_time: time(keyword.update_time),
             matched_terms: terms(keyword.matched_terms.0),
+            review: keyword.review.map(|Json(review)| KeywordReview {
+                review_time: time(review.review_time),
+                flagged: review.flagged,
+                reason: review.reason(),
+            }),
         }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{PgExecutor, PgTransaction};
 
 use crate::articles::filter::Filter;
 use crate::error::{Error, Result};
+use crate::keywords::review::Review;
 use crate::search::store::query_languages;
 
 /// One phrase in one language.
@@ -45,6 +46,8 @@ pub struct Keyword {
     pub terms: Json<Vec<Term>>,
     /// Those that match the query, closest first.
     pub matched_terms: Json<Vec<Term>>,
+    /// What the last review saw; none before the first.
+    pub review: Option<Json<Review>>,
 }
 
 /// What people set of a keyword.
@@ -84,11 +87,13 @@ pub enum Order {
     CreateTimeDesc,
 }
 
-/// A page of a list: the places after `after`, at most `limit`. Empty `query` and `category` let everything pass.
+/// A page of a list: the places after `after`, at most `limit`. Empty `query` and `category` let everything pass;
+/// `flagged` only what the last review found nothing for.
 pub async fn list(
     db: impl PgExecutor<'_>,
     query: &str,
     category: &str,
+    flagged: bool,
     order: Order,
     after: Option<Place>,
     limit: i64,
@@ -103,13 +108,15 @@ pub async fn list(
                 Place,
                 r#"SELECT k.id, k.display_name AS text, 0::bigint AS "number!" FROM keywords k
                    WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)
+                     AND (NOT $6::boolean OR EXISTS (SELECT 1 FROM keyword_reviews r WHERE r.keyword_id = k.id AND r.flagged))
                      AND ($3::bigint IS NULL OR (k.display_name, k.id) > ($4, $3))
                    ORDER BY k.display_name, k.id LIMIT $5"#,
                 query,
                 category,
                 id,
                 text,
-                limit
+                limit,
+                flagged
             )
             .fetch_all(db)
             .await?
@@ -119,13 +126,15 @@ pub async fn list(
                 Place,
                 r#"SELECT k.id, '' AS "text!", k.article_count::bigint AS "number!" FROM keywords k
                    WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)
+                     AND (NOT $6::boolean OR EXISTS (SELECT 1 FROM keyword_reviews r WHERE r.keyword_id = k.id AND r.flagged))
                      AND ($3::bigint IS NULL OR (k.article_count, k.id) < ($4::bigint, $3))
                    ORDER BY k.article_count DESC, k.id DESC LIMIT $5"#,
                 query,
                 category,
                 id,
                 number,
-                limit
+                limit,
+                flagged
             )
             .fetch_all(db)
             .await?
@@ -135,6 +144,7 @@ pub async fn list(
             r#"SELECT k.id, '' AS "text!", (extract(epoch FROM k.create_time) * 1000000)::bigint AS "number!"
                    FROM keywords k
                    WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)
+                     AND (NOT $6::boolean OR EXISTS (SELECT 1 FROM keyword_reviews r WHERE r.keyword_id = k.id AND r.flagged))
                      AND ($3::bigint IS NULL
                           OR ((extract(epoch FROM k.create_time) * 1000000)::bigint, k.id) < ($4::bigint, $3))
                    ORDER BY k.create_time DESC, k.id DESC LIMIT $5"#,
@@ -142,7 +152,8 @@ pub async fn list(
             category,
             id,
             number,
-            limit
+            limit,
+            flagged
         )
         .fetch_all(db)
         .await?,
@@ -151,12 +162,14 @@ pub async fn list(
 }
 
 /// Number of keywords that a list would show in all.
-pub async fn count(db: impl PgExecutor<'_>, query: &str, category: &str) -> Result<i64> {
+pub async fn count(db: impl PgExecutor<'_>, query: &str, category: &str, flagged: bool) -> Result<i64> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM keywords k
-           WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)"#,
+           WHERE ($1 = '' OR keyword_matches(k, $1)) AND ($2 = '' OR k.category = $2)
+             AND (NOT $3::boolean OR EXISTS (SELECT 1 FROM keyword_reviews r WHERE r.keyword_id = k.id AND r.flagged))"#,
         query,
-        category
+        category,
+        flagged
     )
     .fetch_one(db)
     .await?)
@@ -175,7 +188,8 @@ pub async fn by_ids(db: impl PgExecutor<'_>, ids: &[i64], query: &str) -> Result
                COALESCE((SELECT jsonb_agg(jsonb_build_object('language', t.language, 'term', t.term)
                                 ORDER BY lower(t.term) = lower($2) DESC, t.folded = fold($2) DESC, t.position)
                          FROM keyword_terms t WHERE t.keyword_id = k.id AND $2 <> ''
-                           AND strpos(t.folded, fold($2)) > 0), '[]') AS "matched_terms!: Json<Vec<Term>>"
+                           AND strpos(t.folded, fold($2)) > 0), '[]') AS "matched_terms!: Json<Vec<Term>>",
+               (SELECT to_jsonb(r) FROM keyword_reviews r WHERE r.keyword_id = k.id) AS "review: Json<Review>"
            FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position)
            JOIN keywords k ON k.id = wanted.id
            ORDER BY wanted.position"#,
@@ -196,7 +210,8 @@ pub async fn by_slug(db: impl PgExecutor<'_>, slug: &str) -> Result<Option<Keywo
                k.create_time, k.update_time,
                COALESCE((SELECT jsonb_agg(jsonb_build_object('language', t.language, 'term', t.term) ORDER BY t.position)
                          FROM keyword_terms t WHERE t.keyword_id = k.id), '[]') AS "terms!: Json<Vec<Term>>",
-               '[]'::jsonb AS "matched_terms!: Json<Vec<Term>>"
+               '[]'::jsonb AS "matched_terms!: Json<Vec<Term>>",
+               (SELECT to_jsonb(r) FROM keyword_reviews r WHERE r.keyword_id = k.id) AS "review: Json<Review>"
            FROM keywords k WHERE k.slug = $1"#,
         slug
     )
@@ -314,48 +329,6 @@ pub async fn links(db: impl PgExecutor<'_>, keyword_id: i64, article_ids: &[i64]
          WHERE keyword_id = $1 AND article_id = ANY ($2)",
         keyword_id,
         article_ids
-    )
-    .fetch_all(db)
-    .await?)
-}
-
-/// Another keyword that is covered together with one.
-#[derive(Debug)]
-pub struct Relation {
-    /// Its slug.
-    pub slug: String,
-    /// Its name for people.
-    pub display_name: String,
-    /// Jaccard index, 0 to 1.
-    pub strength: f64,
-    /// Number of articles linked to both.
-    pub article_count: i64,
-}
-
-/// Keywords covered together with one, strongest first.
-pub async fn relations(
-    db: impl PgExecutor<'_>,
-    keyword_id: i64,
-    min_strength: f64,
-    limit: i64,
-) -> Result<Vec<Relation>> {
-    Ok(sqlx::query_as!(
-        Relation,
-        r#"WITH shared AS (
-               SELECT other.keyword_id, count(*) AS n
-               FROM article_keywords mine JOIN article_keywords other USING (article_id)
-               WHERE mine.keyword_id = $1 AND other.keyword_id <> $1
-               GROUP BY other.keyword_id
-           ), strengths AS (
-               SELECT k.slug, k.display_name, shared.n,
-                   shared.n::float8 / (me.article_count + k.article_count - shared.n) AS strength
-               FROM shared JOIN keywords k ON k.id = shared.keyword_id JOIN keywords me ON me.id = $1
-           )
-           SELECT slug, display_name, strength AS "strength!", n AS "article_count!" FROM strengths
-           WHERE strength >= $2 ORDER BY strength DESC, slug LIMIT $3"#,
-        keyword_id,
-        min_strength,
-        limit
     )
     .fetch_all(db)
     .await?)

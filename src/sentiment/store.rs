@@ -5,6 +5,7 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
+use crate::jobs::kinds::LLM_SCORE;
 use crate::llm::Tone;
 use crate::sentiment::analyze::{Label, Phrase};
 use crate::sentiment::stats::Sums;
@@ -193,6 +194,55 @@ pub async fn text_without(
     )
     .fetch_optional(db)
     .await?)
+}
+
+/// Analysed articles that an analyzer has not been asked about, newest first, at most `limit`. Those whose job waits, or failed for good, are
+/// none of them.
+pub async fn unscored(
+    db: impl PgExecutor<'_>,
+    analyzer: &str,
+    version: &str,
+    limit: i64,
+) -> Result<Vec<i64>> {
+    Ok(sqlx::query_scalar!(
+        r"SELECT id FROM articles a
+         WHERE analyze_time IS NOT NULL AND (title ~ '\S' OR body ~ '\S')
+           AND NOT EXISTS (SELECT 1 FROM article_sentiments s
+               WHERE s.article_id = a.id AND s.analyzer = $1 AND s.analyzer_version = $2)
+           AND NOT EXISTS (SELECT 1 FROM graphile_worker.jobs j WHERE j.key = $3 || ':' || a.id)
+         ORDER BY publish_time DESC, id DESC LIMIT $4",
+        analyzer,
+        version,
+        LLM_SCORE.task,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Keeps that a second analyzer has nothing to say of an article, so that it is not asked again.
+pub async fn add_abstention(
+    db: impl PgExecutor<'_>,
+    article_id: i64,
+    (analyzer, version): (&str, &str),
+    language: &str,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO article_sentiments (article_id, analyzer, analyzer_version, language, abstain_reason, create_time)
+         SELECT id, $2, $3, $4, $5, $6 FROM articles WHERE id = $1
+         ON CONFLICT DO NOTHING",
+        article_id,
+        analyzer,
+        version,
+        language,
+        reason,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Keeps what a second analyzer said of an article, and makes its score the article's; false when it is kept already. The article must be

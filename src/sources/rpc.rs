@@ -5,21 +5,26 @@ use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use crate::admin::audit::audit;
-use crate::articles::convert::{count, timestamp};
+use crate::articles::convert::count;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
+use crate::ingest::feed::charset;
 use crate::page::{Cursor, Page};
+use crate::proto::google::api::HttpBody;
 use crate::proto::source_service_server::SourceService;
 use crate::proto::{
-    self, CreateSourceRequest, DeleteSourceRequest, Feed, GetSourceRequest, IngestSourceRequest,
-    IngestSourceResponse, ListSourceRunsRequest, ListSourceRunsResponse, ListSourcesRequest,
-    ListSourcesResponse, Source, UpdateSourceRequest,
+    CreateSourceRequest, DeleteSourceRequest, ExportOpmlRequest, GetSourceHealthRequest, GetSourceRequest,
+    ImportOpmlRequest, ImportOpmlResponse, IngestSourceRequest, IngestSourceResponse,
+    ListSourceHealthRequest, ListSourceHealthResponse, ListSourceRunsRequest, ListSourceRunsResponse,
+    ListSourcesRequest, ListSourcesResponse, PreviewSourceRequest, PreviewSourceResponse, Source,
+    SourceHealth, UpdateSourceRequest,
 };
 use crate::resource;
 use crate::server::caller;
+use crate::sources::convert::{draft, refused_feed, refused_outlet, run_message};
 use crate::sources::service::{self, Mask};
-use crate::sources::store::{self, Draft, FeedDraft};
+use crate::sources::{health, import, opml, store};
 use crate::validation::check;
 
 /// The service over the database.
@@ -130,43 +135,98 @@ impl SourceService for SourceRpc {
         let runs = runs.into_iter().map(|run| run_message(&source.slug, run)).collect();
         Ok(Response::new(ListSourceRunsResponse { runs, next_page_token }))
     }
+
+    async fn preview_source(
+        &self,
+        request: Request<PreviewSourceRequest>,
+    ) -> Result<Response<PreviewSourceResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        if let Some(problem) = service::url_problem(&request.url) {
+            return Err(Error::invalid("url", problem).into());
+        }
+        audit(&self.db, &caller, "sources.preview", &request.url, self.clock.now()).await?;
+        Ok(Response::new(self.ingest.preview(&request.url, &request.language).await?.into()))
+    }
+
+    async fn export_opml(&self, request: Request<ExportOpmlRequest>) -> Result<Response<HttpBody>, Status> {
+        check(&request.into_inner()).map_err(Error::from)?;
+        let opml = opml::write(&store::list(&self.db, None, i64::MAX).await?);
+        let content_type = "text/x-opml; charset=utf-8".into();
+        Ok(Response::new(HttpBody { content_type, data: opml.into(), extensions: Vec::new() }))
+    }
+
+    async fn import_opml(
+        &self,
+        request: Request<ImportOpmlRequest>,
+    ) -> Result<Response<ImportOpmlResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let content = request.content.unwrap_or_default();
+        if content.data.len() > opml::MAX_BYTES {
+            let limit = format!("must be at most {} MiB.", opml::MAX_BYTES >> 20);
+            return Err(Error::invalid("content", limit).into());
+        }
+        let text = charset::decode(&content.data, Some(&content.content_type));
+        let mut document =
+            opml::parse(&text).map_err(|error| Error::invalid("content", error.to_string()))?;
+        for outlet in &mut document.outlets {
+            if outlet.draft.country.is_empty() {
+                outlet.draft.country = request.country.to_ascii_uppercase();
+            }
+        }
+        let now = self.clock.now();
+        let import = import::import(
+            &self.db,
+            &caller,
+            document,
+            request.validate_only,
+            refused_feed,
+            refused_outlet,
+            now,
+        );
+        Ok(Response::new(import.await?.into()))
+    }
+
+    async fn get_source_health(
+        &self,
+        request: Request<GetSourceHealthRequest>,
+    ) -> Result<Response<SourceHealth>, Status> {
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let not_found = || Error::NotFound(request.name.clone());
+        let source = request.name.strip_suffix("/health").ok_or_else(not_found)?;
+        let slug = resource::slug("sources", source).map_err(|_| not_found())?;
+        let health = health::all(&self.db, Some(slug), self.clock.now()).await?.pop();
+        Ok(Response::new(health.ok_or_else(not_found)?.into()))
+    }
+
+    async fn list_source_health(
+        &self,
+        request: Request<ListSourceHealthRequest>,
+    ) -> Result<Response<ListSourceHealthResponse>, Status> {
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let page =
+            Page::new(request.page_size, 50, &request.page_token, &ListSourceHealthRequest::default())?;
+        let after = page.after.as_ref().map(|at| (at.number, at.text.as_str()));
+        let mut found = health::all(&self.db, None, self.clock.now()).await?;
+        found.retain(|judged| after.is_none_or(|after| judged.place() > after));
+        let next_page_token = page.finish(&mut found, |last| {
+            let (number, text) = last.place();
+            Cursor { number, text: text.to_owned(), ..Cursor::default() }
+        });
+        let source_health = found.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListSourceHealthResponse { source_health, next_page_token }))
+    }
 }
 
 impl SourceRpc {
     async fn source(&self, name: &str) -> Result<store::Source> {
         let slug = resource::slug("sources", name)?;
         store::by_slug(&self.db, slug).await?.ok_or_else(|| Error::NotFound(name.to_owned()))
-    }
-}
-
-fn run_message(slug: &str, run: store::Run) -> proto::Run {
-    proto::Run {
-        name: format!("sources/{slug}/runs/{}", run.id),
-        feed_url: run.feed_url,
-        outcome: i32::from(run.outcome),
-        start_time: Some(timestamp(run.start_time)),
-        end_time: run.end_time.map(timestamp),
-        fetched_count: run.fetched,
-        new_count: run.new,
-        duplicate_count: run.duplicate,
-        failed_count: run.failed,
-        error: run.error,
-        error_class: run.error_class,
-        http_status: run.http_status,
-    }
-}
-
-fn draft(source: Source) -> Draft {
-    Draft {
-        display_name: source.display_name,
-        homepage_url: source.homepage_url,
-        country: source.country,
-        paused: source.paused,
-        feeds: source
-            .feeds
-            .into_iter()
-            .map(|feed| FeedDraft { url: feed.url, language: feed.language, section: feed.section })
-            .collect(),
     }
 }
 
@@ -194,32 +254,4 @@ fn mask(mask: Option<&FieldMask>) -> Result<Mask> {
         }
     }
     Ok(set)
-}
-
-impl From<store::Source> for Source {
-    fn from(source: store::Source) -> Self {
-        Self {
-            name: format!("sources/{}", source.slug),
-            display_name: source.display_name,
-            homepage_url: source.homepage_url,
-            country: source.country,
-            feeds: source
-                .feeds
-                .0
-                .into_iter()
-                .map(|feed| Feed {
-                    url: feed.url,
-                    language: feed.language,
-                    section: feed.section,
-                    next_fetch_time: Some(timestamp(feed.next_fetch_time)),
-                    last_success_time: feed.last_success_time.map(timestamp),
-                    consecutive_failures: feed.consecutive_failures,
-                })
-                .collect(),
-            paused: source.paused,
-            article_count: source.article_count,
-            create_time: Some(timestamp(source.create_time)),
-            update_time: Some(timestamp(source.update_time)),
-        }
-    }
 }

@@ -110,20 +110,27 @@ pub async fn retire(db: &PgPool, caller: &Caller, slug: &str, now: DateTime<Utc>
 /// Refuses addresses that could never be fetched, and one that stands twice.
 fn check_feeds(feeds: &[FeedDraft]) -> Result<()> {
     for (position, feed) in feeds.iter().enumerate() {
-        let problem = match Url::parse(&feed.url) {
-            Err(_) => "is not a URL.",
-            Ok(url) if url.username() != "" || url.password().is_some() => {
-                "must not hold a user name or password."
-            }
-            Ok(_) if feeds.iter().take(position).any(|other| other.url == feed.url) => "stands twice.",
-            Ok(_) => continue,
-        };
-        return Err(Error::invalid(format!("source.feeds[{position}].url"), problem));
+        let twice = feeds.iter().take(position).any(|other| other.url == feed.url);
+        if let Some(problem) = url_problem(&feed.url).or(twice.then_some("stands twice.")) {
+            return Err(Error::invalid(format!("source.feeds[{position}].url"), problem));
+        }
     }
     Ok(())
 }
 
-async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Source> {
+/// Why an address could never be fetched.
+pub fn url_problem(url: &str) -> Option<&'static str> {
+    match Url::parse(url) {
+        Err(_) => Some("is not a URL."),
+        Ok(url) if url.username() != "" || url.password().is_some() => {
+            Some("must not hold a user name or password.")
+        }
+        Ok(_) => None,
+    }
+}
+
+/// A source by its slug.
+pub(super) async fn get(tx: &mut PgTransaction<'_>, slug: &str) -> Result<Source> {
     let source = store::by_slug(&mut **tx, slug).await?;
     source.ok_or_else(|| Error::NotFound(format!("sources/{slug}")))
 }

@@ -1,6 +1,6 @@
 //! SQL of sources, feeds and runs.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgTransaction};
@@ -208,6 +208,46 @@ pub async fn replace_feeds(
     Ok(())
 }
 
+/// The source that a feed belongs to.
+#[derive(Debug)]
+pub struct FeedSource {
+    /// Its number.
+    pub id: i64,
+    /// Its slug.
+    pub slug: String,
+}
+
+/// The source that has a feed of this address.
+pub async fn source_of_feed(db: impl PgExecutor<'_>, url: &str) -> Result<Option<FeedSource>> {
+    Ok(sqlx::query_as!(
+        FeedSource,
+        "SELECT s.id, s.slug FROM feeds f JOIN sources s ON s.id = f.source_id WHERE f.url = $1",
+        url
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Those of the addresses that are feeds already, with their sources.
+pub async fn known_feeds(db: impl PgExecutor<'_>, urls: &[String]) -> Result<Vec<KnownFeed>> {
+    Ok(sqlx::query_as!(
+        KnownFeed,
+        "SELECT f.url, s.slug FROM feeds f JOIN sources s ON s.id = f.source_id WHERE f.url = ANY ($1)",
+        urls
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// A feed that a source has.
+#[derive(Debug)]
+pub struct KnownFeed {
+    /// Its address.
+    pub url: String,
+    /// Slug of its source.
+    pub slug: String,
+}
+
 /// Retires a source; its feeds go, its articles stay.
 pub async fn retire(tx: &mut PgTransaction<'_>, id: i64, now: DateTime<Utc>) -> Result<()> {
     sqlx::query!("DELETE FROM feeds WHERE source_id = $1", id).execute(&mut **tx).await?;
@@ -261,6 +301,68 @@ pub async fn runs(
         source_id,
         before,
         limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// What the health of a source is judged by.
+#[derive(Debug)]
+pub struct HealthRow {
+    /// Its slug.
+    pub slug: String,
+    /// Its name for people.
+    pub display_name: String,
+    /// Not fetched.
+    pub paused: bool,
+    /// Failed fetches in a row, a number a feed.
+    pub failures: Vec<i32>,
+    /// When a feed was last fetched without failure.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When the last article was received.
+    pub last_article: Option<DateTime<Utc>>,
+    /// Articles received in the last 24 hours.
+    pub received: i64,
+    /// Full days with a successful fetch, after that on which the source was created and before that of the last article.
+    pub days: Vec<NaiveDate>,
+    /// Articles received on each of them.
+    pub counts: Vec<i64>,
+}
+
+/// The counts of one source, or of all.
+pub async fn health(
+    db: impl PgExecutor<'_>,
+    slug: Option<&str>,
+    window_days: i32,
+    now: DateTime<Utc>,
+) -> Result<Vec<HealthRow>> {
+    Ok(sqlx::query_as!(
+        HealthRow,
+        r#"SELECT s.slug, s.display_name, s.paused, f.failures AS "failures!", f.last_success, last.article AS last_article,
+               (SELECT count(*) FROM articles a WHERE a.source_id = s.id AND a.create_time > $3::timestamptz - interval '24 hours'
+                    AND a.create_time <= $3) AS "received!",
+               d.days AS "days!", d.counts AS "counts!"
+           FROM sources s
+           CROSS JOIN LATERAL (SELECT COALESCE(array_agg(consecutive_failures), '{}') AS failures,
+                   max(last_success_time) AS last_success FROM feeds WHERE source_id = s.id) f
+           CROSS JOIN LATERAL (SELECT max(create_time) AS article FROM articles WHERE source_id = s.id) last
+           CROSS JOIN LATERAL (SELECT (COALESCE(last.article, $3) AT TIME ZONE 'UTC')::date AS day) ending
+           CROSS JOIN LATERAL (
+               SELECT COALESCE(array_agg(day ORDER BY day), '{}') AS days, COALESCE(array_agg(n ORDER BY day), '{}') AS counts
+               FROM (
+                   SELECT day::date AS day, (SELECT count(*) FROM articles a WHERE a.source_id = s.id
+                       AND a.create_time >= day AT TIME ZONE 'UTC' AND a.create_time < (day + interval '1 day') AT TIME ZONE 'UTC') AS n
+                   FROM generate_series(
+                       GREATEST(ending.day - $2::int, (s.create_time AT TIME ZONE 'UTC')::date + 1)::timestamp,
+                       (ending.day - 1)::timestamp, '1 day') AS day
+                   WHERE EXISTS (SELECT 1 FROM runs r WHERE r.source_id = s.id AND r.outcome IN (1, 2)
+                       AND r.start_time >= day AT TIME ZONE 'UTC' AND r.start_time < (day + interval '1 day') AT TIME ZONE 'UTC')
+               ) observed
+           ) d
+           WHERE s.retire_time IS NULL AND ($1::text IS NULL OR s.slug = $1)"#,
+        slug,
+        window_days,
+        now
     )
     .fetch_all(db)
     .await?)

@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::clock::{Clock, system_rng};
 use crate::error::{Error, Result};
 use crate::ingest::store as ingest;
+use crate::jobs::kinds::ASKED;
 use crate::keywords::store::{Draft as KeywordDraft, Keyword};
 use crate::keywords::{link, service as keywords};
 use crate::resource;
@@ -213,7 +214,7 @@ impl Suggestions {
             evidence::set_embedding(&mut *tx, keyword.id, &keyword.display_name, vector, model).await?;
         }
         store::set_state(&mut tx, id, state, Some(keyword.id), "", now).await?;
-        let queued_feeds = ingest::enqueue_due_feeds(&mut *tx, now).await?;
+        let queued_feeds = ingest::enqueue_due_feeds(&mut *tx, ASKED, now).await?;
         audit(&mut *tx, caller, "suggestions.approve", &name(id), now).await?;
         let suggestion = get(&mut tx, id).await?;
         tx.commit().await?;

@@ -58,7 +58,7 @@ async fn rows(db: &PgPool, sql: &'static str) -> Vec<String> {
 /// Makes every feed due and puts its job in the queue.
 async fn enqueue(db: &PgPool) -> i64 {
     sqlx::query("UPDATE feeds SET next_fetch_time = now() - interval '1 minute'").execute(db).await.unwrap();
-    ingest_store::enqueue_due_feeds(db, Clock::system().now()).await.unwrap()
+    ingest_store::enqueue_due_feeds(db, 0, Clock::system().now()).await.unwrap()
 }
 
 /// Lets the time pass after which a silent worker's jobs go to another.

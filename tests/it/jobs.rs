@@ -18,13 +18,13 @@ use crate::hub::{Hub, suggestions};
 use crate::program::{FeedServer, Running, add_source, euhub_on, rss, wait_for};
 
 /// A worker in this process.
-struct Worker {
-    stopping: CancellationToken,
+pub struct Worker {
+    pub stopping: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Worker {
-    async fn start(hub: &Hub) -> Self {
+    pub async fn start(hub: &Hub) -> Self {
         let stopping = CancellationToken::new();
         // The model has no part in this, and takes its time.
         let ingest = Ingest { embedder: None, ..hub.ingest.clone() };
@@ -34,18 +34,18 @@ impl Worker {
         Self { stopping, task }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stopping.cancel();
         let stopped = tokio::time::timeout(Duration::from_secs(30), self.task).await;
         stopped.expect("a worker stops in time").unwrap();
     }
 }
 
-async fn enqueue(db: &PgPool) -> i64 {
-    enqueue_due_feeds(db, Clock::system().now()).await.unwrap()
+pub async fn enqueue(db: &PgPool) -> i64 {
+    enqueue_due_feeds(db, 0, Clock::system().now()).await.unwrap()
 }
 
-async fn count(db: &PgPool, sql: &'static str) -> i64 {
+pub async fn count(db: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(db).await.expect(sql)
 }
 

@@ -3,6 +3,7 @@
 use euhub::ingest::Ingest;
 use euhub::jobs;
 use euhub::llm::{Llm, LlmProvider};
+use euhub::sentiment::store as sentiment;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -105,8 +106,71 @@ async fn when_the_model_fails_layer_one_stands() {
     let (before, sums) = (hub.get(&format!("/api/v1/articles/{id}")).await.ok(), aggregates(&hub).await);
     assert!(ingest.score_by_llm(id).await.is_err(), "the queue tries again");
     assert!(!ingest.score_by_llm(id).await.unwrap(), "a refusal is the end of it");
-    assert!(!ingest.score_by_llm(id).await.unwrap(), "and so is a wrong answer");
+    assert!(!ingest.score_by_llm(id).await.unwrap(), "it is not asked again");
+    assert_eq!(model.requests(), 2);
+    let other = ids(&hub).await[1];
+    assert!(!ingest.score_by_llm(other).await.unwrap(), "a wrong answer is the end of it too");
+    assert_eq!(model.requests(), 3);
     assert_eq!(before["sentiment"]["analyzer"], "vader/3.3.2");
     assert_eq!(hub.get(&format!("/api/v1/articles/{id}")).await.ok(), before);
     assert_eq!(aggregates(&hub).await, sums);
+    let analyses = hub.get(&format!("/api/v1/articles/{id}/sentiment")).await.ok()["analyses"].clone();
+    assert_eq!((&analyses[0]["analyzer"], &analyses[0]["abstained"]), (&json!("llm"), &json!(true)));
+    assert_eq!(analyses[0]["abstainReason"], "the model gave no answer that can be used");
+}
+
+#[tokio::test]
+async fn articles_from_before_the_model_came_are_swept_up_once() {
+    let (hub, before) = analysed(None).await;
+    let all: i64 = sqlx::query_scalar("SELECT count(*) FROM articles").fetch_one(&hub.db).await.unwrap();
+    assert_eq!(jobs_waiting(&hub).await, 0);
+    // All but the three new ones have been asked about before.
+    sqlx::query(
+        "INSERT INTO article_sentiments (article_id, analyzer, analyzer_version, language, abstain_reason, create_time)
+         SELECT id, 'llm', 'tone-1', language, 'as before', now() FROM articles WHERE id <> ALL ($1)",
+    )
+    .bind(ids(&hub).await)
+    .execute(&hub.db)
+    .await
+    .unwrap();
+    let model = Model::start(LlmProvider::Gemini, [Act::Refuse, write(&tone())]).await;
+    let ingest = Ingest { llm: Some(model.llm()), ..before };
+
+    let stopping = CancellationToken::new();
+    let worker = tokio::spawn(jobs::work(ingest, suggestions(hub.db.clone(), None), 2, stopping.clone()));
+    let sweep = "SELECT graphile_worker.add_job('analyze_left_over')";
+    let asked = "SELECT count(*) FROM article_sentiments WHERE analyzer = 'llm'";
+    let sweeps =
+        "SELECT COALESCE(sum(run_count), 0)::bigint FROM job_status WHERE task = 'analyze_left_over'";
+    let number =
+        async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&hub.db).await.unwrap();
+    sqlx::query(sweep).execute(&hub.db).await.unwrap();
+    wait_for("an answer for each article", async || number(asked).await == all).await;
+    sqlx::query(sweep).execute(&hub.db).await.unwrap();
+    wait_for("the second sweep", async || number(sweeps).await == 2).await;
+    stopping.cancel();
+    worker.await.unwrap().unwrap();
+    assert_eq!(jobs_waiting(&hub).await, 0, "nothing is left to ask, not even after a refusal");
+    assert_eq!(model.requests(), 3);
+    let scored = number("SELECT count(*) FROM articles WHERE sentiment_analyzer = 'llm/tone-1'").await;
+    assert_eq!(scored, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_failed_for_good_is_not_put_in_the_queue_anew() {
+    let (hub, _) = analysed(None).await;
+    let all = sentiment::unscored(&hub.db, "llm", "tone-1", 1_000).await.unwrap();
+    assert_eq!(
+        sentiment::unscored(&hub.db, "llm", "tone-1", 5).await.unwrap(),
+        all[..5],
+        "bounded, newest first"
+    );
+    jobs::store::enqueue_llm_scores(&hub.db, &all[..2]).await.unwrap();
+    sqlx::query(
+        "UPDATE graphile_worker._private_jobs SET attempts = max_attempts WHERE key LIKE 'llm_score:%'",
+    )
+    .execute(&hub.db)
+    .await
+    .unwrap();
+    assert_eq!(sentiment::unscored(&hub.db, "llm", "tone-1", 1_000).await.unwrap(), all[2..]);
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::date::parse_date;
 use super::draft::{Draft, Markup, language_tag, link};
-use super::{EntryProblem, EntryProblemReason, FeedError, MAX_ENTRIES, ParsedFeed};
+use super::{EntryProblem, EntryProblemReason, FeedError, FeedFormat, MAX_ENTRIES, ParsedFeed};
 use crate::ingest::normalise;
 
 #[derive(Deserialize)]
@@ -70,6 +70,7 @@ pub(super) fn parse(document: &str, base: &Url) -> Result<ParsedFeed, FeedError>
     }
     let Items { items, ignored } = document.items.ok_or(FeedError::NotAFeed("JSON without items"))?;
     let mut feed = ParsedFeed {
+        format: FeedFormat::Json,
         title: document.title.map(|title| normalise::text(&title)).filter(|title| !title.is_empty()),
         language: document.language.as_deref().and_then(language_tag),
         ignored,

@@ -34,9 +34,25 @@ pub const MAX_DEPTH: usize = 128;
 /// How far into a document its first markup may begin.
 const MAX_LEADING_JUNK: usize = 4_096;
 
+/// What a feed is written in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FeedFormat {
+    /// RSS 0.9x and 2.0.
+    #[default]
+    Rss,
+    /// RSS 1.0.
+    Rdf,
+    /// Atom.
+    Atom,
+    /// JSON Feed.
+    Json,
+}
+
 /// A feed that could be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ParsedFeed {
+    /// What it is written in.
+    pub format: FeedFormat,
     /// The feed's own name.
     pub title: Option<String>,
     /// The language the feed declares, as written, in lower case: `en-gb`.

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::date::parse_date;
 use super::draft::{Draft, Markup, language_tag, link};
-use super::{EntryProblem, EntryProblemReason, FeedError, MAX_DEPTH, MAX_ENTRIES, ParsedFeed};
+use super::{EntryProblem, EntryProblemReason, FeedError, FeedFormat, MAX_DEPTH, MAX_ENTRIES, ParsedFeed};
 
 /// Longest source text of one field, in bytes, markup included.
 const MAX_FIELD_LENGTH: usize = 1_000_000;
@@ -185,7 +185,13 @@ impl Parser {
             return Ok(());
         }
         let Some(format) = self.format else {
-            self.format = Some(root_format(name)?);
+            let format = root_format(name)?;
+            self.format = Some(format);
+            self.feed.format = match format {
+                Format::Rss if name == "RDF" => FeedFormat::Rdf,
+                Format::Rss => FeedFormat::Rss,
+                Format::Atom => FeedFormat::Atom,
+            };
             self.feed.language = attribute(start, "xml:lang").as_deref().and_then(language_tag);
             self.enter_base(start);
             return Ok(());

@@ -1,0 +1,175 @@
+//! The job queue and the schedule: graphile_worker over our own Postgres. A job is put in the queue in the transaction that causes it, runs
+//! under a lease that another worker takes over when this one dies, and is tried again with growing delays. Times are UTC.
+
+pub mod convert;
+pub mod kinds;
+pub mod service;
+pub mod store;
+mod tasks;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use graphile_worker::{
+    AfterJobRun, FailureReason, HookResult, Job, JobRecovery, JobRecoveryResult, Worker, WorkerOptions,
+    WorkerRecoveryConfig, WorkerUtils,
+};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::ingest::Ingest;
+use crate::jobs::kinds::KINDS;
+use crate::suggestions::service::Suggestions;
+use crate::telemetry;
+
+pub use tasks::rebuild_aggregates;
+
+/// How long a worker may be silent before its jobs go to another.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a job may go on after the worker was told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// How long a worker that lost the database stands still.
+const RETRY: Duration = Duration::from_secs(2);
+/// Brings the queue's own schema up to date.
+pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
+    WorkerUtils::new(db.clone(), "graphile_worker".to_owned())
+        .migrate()
+        .await
+        .context("migrate the job queue")
+}
+
+/// Works on every job and schedule until `stopping`. When the database is away the worker stands still and begins again.
+pub async fn work(
+    ingest: Ingest,
+    suggestions: Suggestions,
+    concurrency: usize,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
+    // Connections of its own: a crowd of requests must not starve the queue, nor the queue the requests.
+    let connections = u32::try_from(concurrency).unwrap_or(u32::MAX).saturating_add(2);
+    let queue = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(LEASE / 2)
+        .connect_lazy_with((*ingest.db.connect_options()).clone());
+    while !stopping.is_cancelled() {
+        let (ingest, suggestions) = (ingest.clone(), suggestions.clone());
+        let ended = match worker(ingest, suggestions, queue.clone(), concurrency, stopping.clone()).await {
+            Ok(worker) => worker.run().await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            telemetry::degraded("worker", &format!("{error:#}"));
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn worker(
+    ingest: Ingest,
+    suggestions: Suggestions,
+    queue: PgPool,
+    concurrency: usize,
+    stopping: CancellationToken,
+) -> anyhow::Result<Worker> {
+    let recovery = WorkerRecoveryConfig::default()
+        .enabled(true)
+        .heartbeat_interval(LEASE / 6)
+        .sweep_interval(LEASE / 3)
+        .sweep_threshold(LEASE)
+        .recovery_delay(Duration::ZERO);
+    let crontabs =
+        KINDS.iter().filter_map(|kind| kind.crontab().transpose()).collect::<anyhow::Result<Vec<_>>>()?;
+    let status = Recorder { db: ingest.db.clone(), clock: ingest.clock.clone() };
+    let lost_status = status.clone();
+    let worker = WorkerOptions::default()
+        .pg_pool(queue)
+        .add_extension(ingest)
+        .add_extension(suggestions)
+        .concurrency(concurrency)
+        .poll_interval(Duration::from_secs(1))
+        .worker_recovery(recovery)
+        .listen_os_shutdown_signals(false)
+        .shutdown_signal(async move { stopping.cancelled().await })
+        .shutdown_grace_period(GRACE)
+        .define_job::<tasks::IngestFeed>()
+        .define_job::<tasks::AnalyzeArticles>()
+        .define_job::<tasks::LlmScore>()
+        .define_job::<tasks::EnqueueDueFeeds>()
+        .define_job::<tasks::AnalyzeLeftOver>()
+        .define_job::<tasks::RebuildAggregates>()
+        .define_job::<tasks::EvaluateSuggestions>()
+        .define_job::<tasks::ReviewKeywords>()
+        .define_job::<tasks::RelateKeywords>()
+        .with_crons(crontabs)
+        .on(AfterJobRun, move |ended| {
+            let status = status.clone();
+            async move {
+                let error = ended.result.err().map(|error| shown(&error)).unwrap_or_default();
+                status.forget_failed(&ended.job).await;
+                status.record(ended.job.task_identifier(), ended.duration, error).await;
+                HookResult::Continue
+            }
+        })
+        .on(JobRecovery, move |lost| {
+            let lost_status = lost_status.clone();
+            async move {
+                match lost.reason {
+                    // The job may be why the worker died: it counts as a try, and waits before the next.
+                    FailureReason::WorkerCrashed => {
+                        let error = "the worker died, or was cut off from the database";
+                        lost_status.record(lost.job.task_identifier(), Duration::ZERO, error.into()).await;
+                        JobRecoveryResult::FailWithBackoff
+                    }
+                    _ => JobRecoveryResult::Default,
+                }
+            }
+        })
+        .init()
+        .await?;
+    Ok(worker)
+}
+
+/// Keeps how jobs went.
+#[derive(Clone)]
+struct Recorder {
+    db: PgPool,
+    clock: Clock,
+}
+
+impl Recorder {
+    /// What a job that has just run makes up for is no longer kept as failed; that it was is kept as the last failure.
+    async fn forget_failed(&self, job: &Job) {
+        let task = job.task_identifier();
+        if !KINDS.iter().any(|kind| kind.task == task && kind.repeats()) {
+            return;
+        }
+        if let Err(error) = store::forget_failed(&self.db, task, *job.id(), job.payload()).await {
+            telemetry::degraded("worker", &format!("failed jobs of {task}: {error}"));
+        }
+    }
+
+    /// A job that did what it is for must not run again because this fails.
+    async fn record(&self, task: &str, duration: Duration, error: String) {
+        if let Err(error) = store::record(&self.db, task, duration, &error, self.clock.now()).await {
+            telemetry::degraded("worker", &format!("outcome of {task}: {error}"));
+        }
+    }
+}
+
+/// The text of a failed job's error, which the queue hands over written as Rust writes it for programmers, twice.
+fn shown(error: &str) -> String {
+    let text = error.strip_prefix("TaskError(").and_then(|rest| rest.strip_suffix(')'));
+    let text = text.and_then(|text| serde_json::from_str::<String>(text).ok());
+    match text.and_then(|text| serde_json::from_str::<String>(&text).ok()) {
+        Some(text) if !text.is_empty() => text,
+        _ if error.starts_with("TaskPanic") => "the job panicked: the log of the worker says more".into(),
+        _ if error == "TaskAborted" => "the worker was stopped, and the job goes to another".into(),
+        _ => "internal error: the log of the worker says more".into(),
+    }
+}
