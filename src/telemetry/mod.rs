@@ -23,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::auth::Caller;
 use crate::config::LogFormat;
 use crate::error::Error;
+use crate::jobs::store::Queue;
 use crate::sources::store::Run;
 use metrics::metrics;
 
@@ -185,6 +186,23 @@ pub fn pool(used: u32, idle: u32, max: u32) {
     metrics.db_connections.record(f64::from(used), &[KeyValue::new("state", "used")]);
     metrics.db_connections.record(f64::from(idle), &[KeyValue::new("state", "idle")]);
     metrics.db_connections_max.record(f64::from(max), &[]);
+}
+
+/// A job ended.
+pub fn job_ended(job: &str, duration: Duration, failed: bool) {
+    let job = KeyValue::new("job", job.to_owned());
+    let outcome = if failed { "failed" } else { "succeeded" };
+    metrics().job_runs.add(1, &[job.clone(), KeyValue::new("outcome", outcome)]);
+    metrics().job_duration.record(duration.as_secs_f64(), &[job]);
+}
+
+/// The job queue, as it stands.
+pub fn queue(queue: &Queue) {
+    #[allow(clippy::cast_precision_loss, reason = "numbers of jobs stay far below 2^52")]
+    for (state, n) in [("waiting", queue.waiting), ("running", queue.running), ("failed", queue.failed)] {
+        metrics().job_queue_depth.record(n as f64, &[KeyValue::new("state", state)]);
+    }
+    metrics().job_queue_oldest.record(queue.oldest_seconds, &[]);
 }
 
 /// Articles were analysed.

@@ -76,6 +76,7 @@ async fn calls_and_requests_are_counted_by_what_they_are_and_not_by_what_callers
     ] {
         assert!(value(&page.text, series).is_some_and(|value| value > 0.0), "{series}\n{}", page.text);
     }
+    assert!(value(&page.text, r#"job_queue_depth{state="failed"}"#).is_some(), "{}", page.text);
     assert_eq!(
         value(
             &page.text,
