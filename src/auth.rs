@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use crate::admin::{audit, store};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::telemetry;
 
 /// What every key starts with, so that a leaked one is recognised.
 const KEY_PREFIX: &str = "euhub_";
@@ -193,12 +194,18 @@ pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Reques
     let refused = |error: Error| Status::from(error).into_http::<axum::body::Body>().into_response();
     let mut response = match allowed {
         // As at any rate limit, nothing is kept: a flood must not fill the log.
-        Err(error @ Error::ResourceExhausted(_)) => return refused(error),
+        Err(error @ Error::ResourceExhausted(_)) => {
+            telemetry::refused(&error, false);
+            return refused(error);
+        }
         Ok(()) => {
             request.extensions_mut().insert(caller.clone());
             next.run(request).await
         }
-        Err(error) => refused(error),
+        Err(error) => {
+            telemetry::refused(&error, matches!(call.key, Ok(None)));
+            refused(error)
+        }
     };
     if matches!(call.need, Some(Scope::Admin | Scope::Backup)) {
         let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());

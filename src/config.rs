@@ -22,6 +22,8 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     /// Where REST is served.
     pub edge_addr: SocketAddr,
+    /// Where metrics are served, for processes with a port of their own for them; REST has them at `/metrics` too.
+    pub metrics_addr: SocketAddr,
     /// Where the edge role finds the core (`http://host:port`); `standalone` needs none.
     pub core_url: String,
     /// Certificates that the core's is checked against, when `core_url` is `https`; the system's when not set.
@@ -126,6 +128,7 @@ impl Default for Config {
         Self {
             grpc_addr: SocketAddr::from(([127, 0, 0, 1], 50051)),
             edge_addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_addr: SocketAddr::from(([127, 0, 0, 1], 9464)),
             core_url: "http://127.0.0.1:50051".into(),
             core_ca: None,
             core_cert: None,

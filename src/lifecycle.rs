@@ -41,6 +41,8 @@ use crate::{database, jobs, telemetry};
 
 /// Calls that one connection may have open at once.
 const MAX_STREAMS: u32 = 256;
+/// Connections that may ask for metrics at once.
+const METRICS_CONNECTIONS: usize = 16;
 /// How long draining may take; the process leaves before an orchestrator's 30 s are over.
 const DRAIN: Duration = Duration::from_secs(25);
 /// How long connections may take to come back.
@@ -149,6 +151,7 @@ pub async fn run(
 
     let grpc = if roles.serve { Some(listen(config.grpc_addr, "EUHUB_GRPC_ADDR").await?) } else { None };
     let rest = if roles.edge { Some(listen(config.edge_addr, "EUHUB_EDGE_ADDR").await?) } else { None };
+    let metrics = listen(config.metrics_addr, "EUHUB_METRICS_ADDR").await?;
     let plan = Arc::new(Plan::compile(DESCRIPTOR_SET)?);
     let (mut reporter, health) = tonic_health::server::health_reporter();
     // Until the first probe has seen the database.
@@ -200,6 +203,7 @@ pub async fn run(
             let serving = listen::serve(listener, server::on_socket(core), listen, stopping.clone());
             tasks.spawn(serving.map(Ok));
             tasks.spawn(watch_readiness(database.pool.clone(), reporter.clone(), stopping.clone()));
+            tasks.spawn(watch_pool(database.pool.clone(), stopping.clone()));
         }
     }
     if let Some(listener) = rest {
@@ -214,6 +218,9 @@ pub async fn run(
         let serving = listen::serve(listener, router, listen_config(&config, Port::Rest)?, stopping.clone());
         tasks.spawn(serving.map(Ok));
     }
+
+    let watched = ListenConfig { max_connections: METRICS_CONNECTIONS, ..ListenConfig::default() };
+    tasks.spawn(listen::serve(metrics, telemetry::page::router(), watched, stopping.clone()).map(Ok));
 
     ready();
     telemetry::lifecycle("started", &"");
@@ -302,6 +309,19 @@ async fn watch_readiness(
             () = tokio::time::sleep(PROBE) => {}
         }
     }
+}
+
+/// Keeps the metrics of the requests' pool at what it is.
+async fn watch_pool(db: PgPool, stopping: CancellationToken) -> anyhow::Result<()> {
+    while !stopping.is_cancelled() {
+        let idle = u32::try_from(db.num_idle()).unwrap_or(u32::MAX);
+        telemetry::pool(db.size().saturating_sub(idle), idle, db.options().get_max_connections());
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(PROBE) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
@@ -413,6 +433,8 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
             ),
         ],
         rate_exempt: config.rate_limit_exempt.clone(),
+        pages: vec![telemetry::page::page()],
+        observer: Some(Arc::new(telemetry::rest::Requests)),
         shared_limiter,
         hsts: config.hsts || config.tls_cert.is_some(),
         error_domain: "euhub".into(),

@@ -48,7 +48,7 @@ impl Redis {
             Ok(value) => Some(value),
             Err(error) => {
                 if !self.away.swap(true, Ordering::Relaxed) {
-                    telemetry::degraded("redis", &error);
+                    telemetry::away("redis", &error);
                     tokio::spawn(probe(self.clone()));
                 }
                 None

@@ -1,4 +1,4 @@
-//! The gRPC services and the layers in front of them, in order: access line, deadline, authorization.
+//! The gRPC services and the layers in front of them, in order: access line, measurement, deadline, authorization.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ use crate::sources::rpc::SourceRpc;
 use crate::suggestions::rpc::SuggestionRpc;
 use crate::suggestions::service::Suggestions;
 use crate::telemetry;
+use crate::telemetry::calls::{Methods, measure};
 
 /// Every service, for health.
 pub const SERVICES: [&str; 8] = [ADMIN, ARTICLE, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
@@ -84,6 +85,7 @@ pub struct Parts {
 pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<Router> {
     let db = parts.search.db.clone();
     let clock = parts.clock;
+    let methods = Methods::new(parts.plan.methods().iter().map(|method| method.grpc_path.path()));
     let admin = AdminRpc {
         db: db.clone(),
         clock: clock.clone(),
@@ -124,7 +126,10 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .add_service(reflection().build_v1alpha()?)
         .prepare()
         .into_axum_router();
-    Ok(router.layer(from_fn_with_state(parts.authorizer, auth::authorize)).layer(from_fn(deadline)))
+    Ok(router
+        .layer(from_fn_with_state(parts.authorizer, auth::authorize))
+        .layer(from_fn(deadline))
+        .layer(from_fn_with_state(methods, measure)))
 }
 
 /// The services for a socket: with an access line for each call.

@@ -60,6 +60,9 @@ impl Ingest {
         }
         store::notify(&mut tx, watch::CHANNEL).await?;
         tx.commit().await?;
+        for analysis in analyses.iter().filter(|analysis| done.contains(&analysis.id)) {
+            telemetry::scored(analysis.analyzer.0, &analysis.language, !analysis.abstain_reason.is_empty());
+        }
         telemetry::analyzed(done.len(), linked, start.elapsed());
         Ok(done.len())
     }

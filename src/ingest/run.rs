@@ -98,7 +98,7 @@ impl Ingest {
         store::finish_run(&mut *tx, &run).await?;
         store::update_feed(&mut *tx, feed.id, &state, now).await?;
         tx.commit().await?;
-        telemetry::run(&feed.source, &feed.url, run.new, run.duplicate, run.failed, &run.error);
+        telemetry::run(&feed.source, &run);
         Ok(run)
     }
 

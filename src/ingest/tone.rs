@@ -43,6 +43,7 @@ impl Ingest {
         }
         aggregate::add_articles(&mut tx, &[article_id]).await?;
         tx.commit().await?;
+        telemetry::scored(ANALYZER, &text.language, false);
         Ok(true)
     }
 }

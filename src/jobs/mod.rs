@@ -30,6 +30,8 @@ pub use tasks::rebuild_aggregates;
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a job may go on after the worker was told to stop.
 const GRACE: Duration = Duration::from_secs(20);
+/// How often the queue is looked at for the metrics.
+const WATCH: Duration = Duration::from_secs(15);
 /// How long a worker that lost the database stands still.
 const RETRY: Duration = Duration::from_secs(2);
 /// Brings the queue's own schema up to date.
@@ -53,6 +55,7 @@ pub async fn work(
         .max_connections(connections)
         .acquire_timeout(LEASE / 2)
         .connect_lazy_with((*ingest.db.connect_options()).clone());
+    tokio::spawn(watch_queue(queue.clone(), ingest.clock.clone(), stopping.clone()));
     while !stopping.is_cancelled() {
         let (ingest, suggestions) = (ingest.clone(), suggestions.clone());
         let ended = match worker(ingest, suggestions, queue.clone(), concurrency, stopping.clone()).await {
@@ -68,6 +71,19 @@ pub async fn work(
         }
     }
     Ok(())
+}
+
+/// Keeps the metrics of the queue at what it is. While the database is away they stand still: its own metric tells.
+async fn watch_queue(db: PgPool, clock: Clock, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        if let Ok(queue) = store::queue(&db, clock.now()).await {
+            telemetry::queue(&queue);
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(WATCH) => {}
+        }
+    }
 }
 
 async fn worker(
@@ -156,6 +172,7 @@ impl Recorder {
 
     /// A job that did what it is for must not run again because this fails.
     async fn record(&self, task: &str, duration: Duration, error: String) {
+        telemetry::job_ended(task, duration, !error.is_empty());
         if let Err(error) = store::record(&self.db, task, duration, &error, self.clock.now()).await {
             telemetry::degraded("worker", &format!("outcome of {task}: {error}"));
         }

@@ -112,6 +112,35 @@ pub async fn record(
     Ok(())
 }
 
+/// The whole queue in numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Queue {
+    /// Jobs that wait.
+    pub waiting: i64,
+    /// Jobs that a worker holds.
+    pub running: i64,
+    /// Jobs that failed as often as they are tried.
+    pub failed: i64,
+    /// Seconds that the job which is due longest has waited; 0 when none is due.
+    pub oldest_seconds: f64,
+}
+
+/// The queue as it stands.
+pub async fn queue(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<Queue> {
+    Ok(sqlx::query_as!(
+        Queue,
+        r#"SELECT count(*) FILTER (WHERE locked_at IS NULL AND attempts < max_attempts) AS "waiting!",
+             count(*) FILTER (WHERE locked_at IS NOT NULL) AS "running!",
+             count(*) FILTER (WHERE locked_at IS NULL AND attempts >= max_attempts) AS "failed!",
+             COALESCE(EXTRACT(EPOCH FROM $1 - min(run_at)
+                 FILTER (WHERE locked_at IS NULL AND attempts < max_attempts AND run_at <= $1)), 0)::float8 AS "oldest_seconds!"
+           FROM graphile_worker.jobs"#,
+        now
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// How a kind of job stands.
 #[derive(Debug)]
 pub struct Status {

@@ -120,6 +120,7 @@ impl Llm {
             answer.and_then(check).map_err(LlmError::InvalidAnswer)
         });
         self.0.counters.called(answer.as_ref().err());
+        telemetry::llm_called(answer.is_err());
         answer
     }
 }
@@ -148,6 +149,7 @@ impl Inner {
             let error = match timeout(left, self.send(body.clone())).await.unwrap_or(Err(LlmError::Timeout)) {
                 Ok(reply) => {
                     self.counters.spent(reply.tokens_in, reply.tokens_out);
+                    telemetry::llm_spent(reply.tokens_in, reply.tokens_out);
                     if pass.succeeded() {
                         telemetry::recovered("llm");
                     }
@@ -158,7 +160,7 @@ impl Inner {
             if !error.is_outage() {
                 pass.succeeded();
             } else if pass.failed(Instant::now()) {
-                telemetry::degraded("llm", &error);
+                telemetry::away("llm", &error);
             }
             if let LlmError::Limited { retry_after: Some(wait) } = error {
                 self.limit.hold(Instant::now() + wait.min(MAX_HOLD));

@@ -19,6 +19,7 @@ use crate::resource;
 use crate::search::highlight;
 use crate::search::service::{Ranked, Search};
 use crate::search::store::{self, FacetRow};
+use crate::telemetry;
 use crate::validation::check;
 
 /// The service over [`Search`].
@@ -82,6 +83,7 @@ impl SearchService for SearchRpc {
                 self.candidates(self.search.hybrid(&request.query, &filter).await?, &request, &page).await?
             }
         };
+        telemetry::searched(mode.as_str_name(), found.ranked.len());
         let marked = if mode == SearchMode::Semantic {
             Vec::new()
         } else {

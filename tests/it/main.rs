@@ -24,6 +24,7 @@ mod keyword_review;
 mod keywords;
 mod llm;
 mod llm_scores;
+mod metrics;
 mod paging;
 mod pitr;
 mod process;

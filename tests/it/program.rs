@@ -50,6 +50,7 @@ pub fn euhub(folder: &Path) -> Command {
         .env("EUHUB_MODEL_DIR", folder.join("no-model"))
         .env("EUHUB_SAMPLES_DIR", root().join("samples"))
         .env("EUHUB_DATABASE_CONNECTIONS", "6")
+        .env("EUHUB_METRICS_ADDR", "127.0.0.1:0")
         .env("EUHUB_RATE_LIMIT_PER_MINUTE", "0")
         .env("EUHUB_SEARCH_RATE_LIMIT_PER_MINUTE", "0")
         .env("EUHUB_WRITE_RATE_LIMIT_PER_MINUTE", "0")

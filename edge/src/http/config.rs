@@ -2,13 +2,25 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, header};
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
+use super::observe::Observer;
 use crate::protect::SharedLimiter;
 
 /// Makes the id of a request that brought none of its own.
 pub type RequestIds = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// A page of the service's own beside its bindings, such as `/metrics`.
+#[derive(Clone)]
+pub struct Page {
+    /// Its exact path.
+    pub path: &'static str,
+    /// Answers GET and HEAD.
+    pub answer: Arc<dyn Fn(HeaderMap) -> BoxFuture<'static, Response> + Send + Sync>,
+}
 
 /// Settings of the edge.
 #[derive(Clone)]
@@ -57,6 +69,10 @@ pub struct EdgeConfig {
     pub api_version: String,
     /// Request ids; UUIDv7 by default.
     pub request_ids: RequestIds,
+    /// Pages beside the bindings.
+    pub pages: Vec<Page>,
+    /// Who is told of every request, for metrics.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for EdgeConfig {
@@ -104,6 +120,8 @@ impl Default for EdgeConfig {
             api_title: "API".to_owned(),
             api_version: "v1".to_owned(),
             request_ids: Arc::new(|| uuid::Uuid::now_v7().to_string()),
+            pages: Vec::new(),
+            observer: None,
         }
     }
 }

@@ -38,9 +38,10 @@ use tower_http::compression::{
     predicate::{DefaultPredicate, NotForContentType},
 };
 
-pub use config::{EdgeConfig, RateLimit, RequestIds, RouteClass};
+pub use config::{EdgeConfig, Page, RateLimit, RequestIds, RouteClass};
 pub(crate) use failure::Failure;
 pub use grpc_web::grpc_timeout;
+pub use observe::{Ended, Observer};
 
 pub use crate::protect::{SharedLimiter, Take};
 pub use status::name as code_name;
@@ -110,7 +111,7 @@ pub(crate) struct Edge {
     health: fixed::Health,
 }
 
-/// Builds the edge of a service: its bindings, `/`, `/health`, `/api/openapi.json` and `/docs`.
+/// Builds the edge of a service: its bindings, `/`, `/health`, `/api/openapi.json`, `/docs` and the pages of its own.
 ///
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address, all clients share
 /// one rate limit.
@@ -141,7 +142,11 @@ pub fn router(plan: Arc<Plan>, upstream: Upstream, config: EdgeConfig) -> Result
         routes,
         matcher,
     });
-    Ok(Router::new()
+    let pages = edge.config.pages.iter().fold(Router::new(), |router, page| {
+        let answer = page.answer.clone();
+        router.route(page.path, get(move |headers| answer(headers)))
+    });
+    Ok(pages
         .route("/", get(fixed::index))
         .route("/api/openapi.json", get(fixed::openapi))
         .route("/health", get(fixed::health))

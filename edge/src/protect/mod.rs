@@ -13,7 +13,7 @@ use http::HeaderValue;
 pub(crate) use address::client_address;
 pub(crate) use cors::cors;
 pub(crate) use headers::secure;
-pub(crate) use rate::Limits;
+pub(crate) use rate::{Limits, RateLimited};
 pub use shared::{SharedLimiter, Take};
 
 /// Who sent a request.

@@ -112,13 +112,20 @@ impl<S: Clone> Layer<S> for Limits {
 /// The JSON 429 of a class.
 pub(super) fn refusal(domain: &str, limit: RateLimit, seconds: u64) -> Response {
     let message = format!("too many requests; try again in {seconds} s");
-    Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
-        .retry_after(seconds)
-        .with(LIMIT, limit.burst.into())
-        .with(REMAINING, 0.into())
-        .with(AFTER, seconds.into())
-        .into_response(domain)
+    let mut response =
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, "RATE_LIMITED", message)
+            .retry_after(seconds)
+            .with(LIMIT, limit.burst.into())
+            .with(REMAINING, 0.into())
+            .with(AFTER, seconds.into())
+            .into_response(domain);
+    response.extensions_mut().insert(RateLimited);
+    response
 }
+
+/// Marks the answer to a request that a limit refused.
+#[derive(Clone, Copy)]
+pub(crate) struct RateLimited;
 
 /// Knows clients by address: IPv4 by all of it, IPv6 by its /64, which one customer has at least.
 #[derive(Clone, Debug)]

@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use rten::{Model, ModelOptions, NodeId, RunOptions, Value};
 use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
+use tokio::time::Instant;
+
+use crate::telemetry;
 use batch::Batch;
 use config::{EncoderConfig, Pooling};
 use slots::Slots;
@@ -154,11 +157,13 @@ impl Embedder {
     /// The vectors of `texts`, in their order. Takes milliseconds of CPU time a text (tens for a long one), so
     /// async callers use `spawn_blocking`. An empty text has a vector too, that of the two markers alone.
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, ModelError> {
+        let started = Instant::now();
         let tokens = texts.iter().map(|text| self.tokenize(text)).collect::<Result<Vec<_>, _>>()?;
         let mut embeddings = vec![[0.0; DIMENSIONS]; texts.len()];
         for batch in batch::plan(&tokens) {
             self.run(&batch, &tokens, &mut embeddings)?;
         }
+        telemetry::embedded(started.elapsed());
         Ok(embeddings)
     }
 

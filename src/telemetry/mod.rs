@@ -1,0 +1,216 @@
+//! Logs and metrics: the one place that touches their APIs, so that what is logged and counted, and how, is seen at once.
+
+pub mod calls;
+pub mod metrics;
+pub mod page;
+mod queries;
+pub mod rest;
+
+use std::fmt::Display;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use opentelemetry::KeyValue;
+use tokio::time::Instant;
+use tonic::Status;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::auth::Caller;
+use crate::config::LogFormat;
+use crate::error::Error;
+use crate::jobs::store::Queue;
+use crate::sources::store::Run;
+use metrics::metrics;
+
+/// Starts logging to standard error. `filter` is a filter of `tracing_subscriber` (`info`, `euhub=debug,sqlx=warn`).
+pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let text = match format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let lines = if text {
+        lines.with_target(false).boxed()
+    } else {
+        lines.json().flatten_event(true).with_current_span(false).boxed()
+    };
+    let statements = Targets::new().with_target(queries::TARGET, LevelFilter::TRACE);
+    let done = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(queries::Queries.with_filter(statements))
+        .try_init();
+    done.map_err(|error| error.to_string())
+}
+
+/// One access line a gRPC call: method, status, duration until the response starts, client, request id.
+pub async fn access(request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let method = request.uri().path().trim_start_matches('/').to_owned();
+    let response = next.run(request).await;
+    let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
+    let caller = response.extensions().get::<Caller>();
+    tracing::info!(
+        method,
+        code = ?code,
+        duration_ms = milliseconds(start.elapsed()),
+        client = caller.map(|caller| caller.client.as_str()),
+        request_id = caller.map(|caller| caller.request_id.as_str()),
+        "grpc"
+    );
+    response
+}
+
+/// A fault of ours or of what we depend on; the caller got a status without its text.
+pub fn fault(part: &str, error: &dyn Display) {
+    metrics().faults.add(1, &[KeyValue::new("part", part.to_owned())]);
+    tracing::error!(part, %error, "fault");
+}
+
+/// A call was refused for its key, or for having none.
+pub fn refused(error: &Error, keyless: bool) {
+    let reason = match error {
+        Error::Unauthenticated(_) if keyless => "missing",
+        Error::Unauthenticated(_) => "invalid",
+        Error::PermissionDenied(_) => "scope",
+        Error::ResourceExhausted(_) => "throttled",
+        // Its key could not be looked up: a fault, counted as one.
+        _ => return,
+    };
+    metrics().authentication_failures.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+/// Something works less well than it should, and goes on.
+pub fn degraded(part: &str, error: &dyn Display) {
+    tracing::warn!(part, %error, "degraded");
+}
+
+/// A dependency that the Hub can do without is away.
+pub fn away(name: &str, error: &dyn Display) {
+    degraded(name, error);
+    dependency(name, false);
+}
+
+/// What was away works again.
+pub fn recovered(part: &str) {
+    tracing::info!(part, "recovered");
+    dependency(part, true);
+}
+
+/// A step of starting and stopping.
+pub fn lifecycle(step: &str, detail: &dyn Display) {
+    tracing::info!(%detail, "{step}");
+}
+
+/// A service began or ceased to be ready.
+pub fn readiness(ready: bool) {
+    dependency("database", ready);
+    if ready {
+        tracing::info!("ready: the database answers");
+    } else {
+        tracing::error!("not ready: the database does not answer");
+    }
+}
+
+/// What the process depends on answers, or does not.
+pub fn dependency(name: &str, up: bool) {
+    metrics().dependency_up.record(f64::from(u8::from(up)), &[KeyValue::new("dependency", name.to_owned())]);
+}
+
+/// A feed was fetched.
+pub fn run(source: &str, run: &Run) {
+    let metrics = metrics();
+    let source_label = KeyValue::new("source", source.to_owned());
+    for (outcome, n) in [("new", run.new), ("duplicate", run.duplicate), ("failed", run.failed)] {
+        let labels = [source_label.clone(), KeyValue::new("outcome", outcome)];
+        metrics.ingest_articles.add(u64::try_from(n).unwrap_or_default(), &labels);
+    }
+    let outcome = if run.error.is_empty() { "succeeded" } else { "failed" };
+    metrics.ingest_runs.add(1, &[source_label.clone(), KeyValue::new("outcome", outcome)]);
+    if let Some(end) = run.end_time.filter(|_| run.error.is_empty()) {
+        #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^52")]
+        metrics.ingest_last_success.record(end.timestamp() as f64, &[source_label]);
+    }
+    let Run { feed_url: feed, new, duplicate, failed, error, .. } = run;
+    if error.is_empty() {
+        tracing::info!(source, feed, new, duplicate, failed, "ingest");
+    } else {
+        tracing::warn!(source, feed, new, duplicate, failed, error, "ingest");
+    }
+}
+
+/// An article's tone was scored, or the analyzer abstained.
+pub fn scored(analyzer: &str, language: &str, abstained: bool) {
+    let outcome = if abstained { "abstained" } else { "scored" };
+    let labels = [
+        KeyValue::new("analyzer", analyzer.to_owned()),
+        KeyValue::new("language", language.to_owned()),
+        KeyValue::new("outcome", outcome),
+    ];
+    metrics().articles_analyzed.add(1, &labels);
+}
+
+/// A search was answered.
+pub fn searched(mode: &'static str, results: usize) {
+    let labels = [KeyValue::new("mode", mode)];
+    metrics().searches.add(1, &labels);
+    metrics().search_results.record(results as u64, &labels);
+}
+
+/// The model embedded a batch of texts.
+pub fn embedded(duration: Duration) {
+    metrics().embedding_duration.record(duration.as_secs_f64(), &[]);
+}
+
+/// The language model was called, with every try.
+pub fn llm_called(failed: bool) {
+    let outcome = if failed { "failed" } else { "succeeded" };
+    metrics().llm_calls.add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// The language model took and gave tokens.
+pub fn llm_spent(tokens_in: u64, tokens_out: u64) {
+    metrics().llm_tokens.add(tokens_in, &[KeyValue::new("direction", "in")]);
+    metrics().llm_tokens.add(tokens_out, &[KeyValue::new("direction", "out")]);
+}
+
+/// The requests' pool, as it stands.
+pub fn pool(used: u32, idle: u32, max: u32) {
+    let metrics = metrics();
+    metrics.db_connections.record(f64::from(used), &[KeyValue::new("state", "used")]);
+    metrics.db_connections.record(f64::from(idle), &[KeyValue::new("state", "idle")]);
+    metrics.db_connections_max.record(f64::from(max), &[]);
+}
+
+/// A job ended.
+pub fn job_ended(job: &str, duration: Duration, failed: bool) {
+    let job = KeyValue::new("job", job.to_owned());
+    let outcome = if failed { "failed" } else { "succeeded" };
+    metrics().job_runs.add(1, &[job.clone(), KeyValue::new("outcome", outcome)]);
+    metrics().job_duration.record(duration.as_secs_f64(), &[job]);
+}
+
+/// The job queue, as it stands.
+pub fn queue(queue: &Queue) {
+    #[allow(clippy::cast_precision_loss, reason = "numbers of jobs stay far below 2^52")]
+    for (state, n) in [("waiting", queue.waiting), ("running", queue.running), ("failed", queue.failed)] {
+        metrics().job_queue_depth.record(n as f64, &[KeyValue::new("state", state)]);
+    }
+    metrics().job_queue_oldest.record(queue.oldest_seconds, &[]);
+}
+
+/// Articles were analysed.
+pub fn analyzed(articles: usize, linked: u64, duration: Duration) {
+    metrics().analyze_duration.record(duration.as_secs_f64(), &[]);
+    tracing::info!(articles, linked, duration_ms = milliseconds(duration), "analyze");
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

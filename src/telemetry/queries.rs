@@ -1,0 +1,109 @@
+//! Statements, as sqlx tells of them: how long each took, by verb and table, and the slow ones by name.
+
+use std::fmt;
+
+use opentelemetry::KeyValue;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::metrics::metrics;
+
+/// Where sqlx tells of a statement.
+pub(super) const TARGET: &str = "sqlx::query";
+
+/// Measures each statement that sqlx tells of.
+pub(super) struct Queries;
+
+impl<S: Subscriber> Layer<S> for Queries {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut statement = Statement::default();
+        event.record(&mut statement);
+        if let Some(seconds) = statement.seconds {
+            let operation = operation(&statement.text);
+            metrics().db_duration.record(seconds, &[KeyValue::new("operation", operation)]);
+        }
+    }
+}
+
+/// The fields of an event that matter.
+#[derive(Default)]
+struct Statement {
+    text: String,
+    seconds: Option<f64>,
+}
+
+impl Visit for Statement {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if field.name() == "elapsed_secs" {
+            self.seconds = Some(value);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // The statement, or its beginning where that is all of it.
+        if field.name() == "db.statement" && !value.is_empty()
+            || field.name() == "summary" && self.text.is_empty()
+        {
+            value.clone_into(&mut self.text);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+/// A statement's verb and first table (`SELECT keywords`): few, since our statements are fixed texts.
+fn operation(statement: &str) -> String {
+    let mut words = statement
+        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.')))
+        .filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default().to_ascii_uppercase();
+    let verb = match first.as_str() {
+        "WITH" => statement
+            .split_whitespace()
+            .map(|word| word.trim_start_matches('('))
+            .find(|word| matches!(*word, "INSERT" | "UPDATE" | "DELETE"))
+            .unwrap_or("SELECT"),
+        "SELECT" | "INSERT" | "UPDATE" | "DELETE" => &first,
+        "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "SET" | "LOCK" | "NOTIFY" | "LISTEN" => {
+            return first;
+        }
+        _ => return "OTHER".to_owned(),
+    };
+    let mut introduced = false;
+    let table = words.find(|word| {
+        let table = introduced;
+        introduced = matches!(*word, "FROM" | "INTO" | "UPDATE" | "JOIN");
+        table && !introduced && !matches!(*word, "SELECT" | "LATERAL" | "ONLY" | "unnest")
+    });
+    let table = if first == "UPDATE" { statement.split_whitespace().nth(1) } else { table };
+    match table {
+        Some(table) => format!("{verb} {table}"),
+        None => verb.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operation;
+
+    #[test]
+    fn a_statement_is_named_by_its_verb_and_table() {
+        let table = [
+            ("SELECT id FROM keywords WHERE id = $1", "SELECT keywords"),
+            ("\n\nSELECT count(*)\n FROM articles a JOIN sources s ON true\n", "SELECT articles"),
+            ("INSERT INTO audit_log (time) VALUES ($1)", "INSERT audit_log"),
+            ("UPDATE api_keys SET last_use_time = $2", "UPDATE api_keys"),
+            ("DELETE FROM feeds WHERE id = $1", "DELETE feeds"),
+            ("WITH due AS (SELECT id FROM feeds) INSERT INTO jobs SELECT 1", "INSERT feeds"),
+            ("SELECT 1 AS one", "SELECT"),
+            ("COMMIT", "COMMIT"),
+            ("SELECT * FROM (SELECT id FROM runs) r", "SELECT runs"),
+            ("SET LOCAL lock_timeout = '1s'", "SET"),
+            ("VACUUM", "OTHER"),
+        ];
+        for (statement, name) in table {
+            assert_eq!(operation(statement), name, "{statement}");
+        }
+    }
+}
