@@ -37,12 +37,12 @@ checked_messages! {
     CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
     DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
     ExportArticlesRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
+    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest GetLlmStatsRequest
     GetSentimentTimelineRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
     IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
     ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
     ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
-    PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    PreviewKeywordRequest RejectSuggestionRequest SearchAdminRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
     UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 
