@@ -141,8 +141,11 @@ async fn wildcards_and_quotes_stand_for_themselves() {
 #[tokio::test]
 async fn queries_have_bounds_and_need_the_admin_scope() {
     let hub = Hub::seeded().await;
-    assert_eq!(rest(&hub, &"é".repeat(500)).await.status, 200);
-    for query in ["", "   ", "a\nb", "a\u{7f}", &"é".repeat(501)] {
+    assert_eq!(rest(&hub, &"x".repeat(500)).await.status, 200);
+    grpc(&hub, Some(&hub.admin_key), &"é".repeat(500), 0).await.unwrap();
+    let long = grpc(&hub, Some(&hub.admin_key), &"é".repeat(501), 0).await.unwrap_err();
+    assert_eq!(long.code(), Code::InvalidArgument);
+    for query in ["", "   ", "a\nb", "a\u{7f}", &"x".repeat(501)] {
         assert_eq!(rest(&hub, query).await.violation(), "query", "{query:?}");
         let status = grpc(&hub, Some(&hub.admin_key), query, 0).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{query:?}");

@@ -16,6 +16,9 @@ use crate::llm::model::{Act, Model, write};
 use crate::suggestions::{decide, get, suggest, term};
 
 const BOTH: [LlmProvider; 2] = [LlmProvider::Gemini, LlmProvider::OpenAi];
+/// What a case changes of the settings.
+type Adjust = fn(LlmSettings) -> LlmSettings;
+
 const LLM: &str = "/api/v1/admin/llm";
 
 /// A good answer to each of the two questions.
@@ -127,16 +130,16 @@ async fn whatever_the_model_does_the_evidence_is_the_same() {
     let name = suggest(&hub, proposal()).await;
     let expected = decide(&hub, &name, "evaluate", json!({})).await.ok();
     let hang = |settings| LlmSettings { timeout: Duration::from_millis(300), ..settings };
-    let closed = |settings| settings;
-    let acts: [(&str, Act, fn(LlmSettings) -> LlmSettings); 9] = [
+    let usual = |settings| settings;
+    let acts: [(&str, Act, Adjust); 9] = [
         ("a hang", Act::Hang, hang),
-        ("429", Act::Status(429, None), closed),
-        ("429, for an hour", Act::Status(429, Some("3600")), closed),
-        ("500", Act::Status(500, None), closed),
-        ("a refusal", Act::Refuse, closed),
-        ("no JSON", Act::Write("{\"paragraph\": ".into()), closed),
-        ("another schema", write(&json!({ "score": 2 })), closed),
-        ("another protocol", Act::Body("<html>".into()), closed),
+        ("429", Act::Status(429, None), usual),
+        ("429, for an hour", Act::Status(429, Some("3600")), usual),
+        ("500", Act::Status(500, None), usual),
+        ("a refusal", Act::Refuse, usual),
+        ("no JSON", Act::Write("{\"paragraph\": ".into()), usual),
+        ("another schema", write(&json!({ "score": 2 })), usual),
+        ("another protocol", Act::Body("<html>".into()), usual),
         ("a breaker that opens", Act::Status(500, None), |settings| LlmSettings {
             breaker_failures: 1,
             ..settings
