@@ -167,6 +167,7 @@ pub async fn run(
             db: database.pool.clone(),
             clock: clock.clone(),
             embedder: embedder.clone(),
+            llm: ingest.llm.clone(),
             thresholds: config.suggestions,
         };
         if roles.worker {

@@ -92,6 +92,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         start_time: clock.now(),
         search: parts.search.clone(),
         llm: parts.ingest.llm.clone(),
+        plan: Arc::clone(&parts.plan),
         public_read: parts.public_read,
     };
     let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };

@@ -1,29 +1,36 @@
 //! AdminService.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use euhub_edge::plan::Plan;
 use prost_types::Timestamp;
 use sqlx::PgPool;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::admin::audit::{self, Entry, Filter, audit};
-use crate::admin::{export, store};
-use crate::articles::convert::timestamp;
+use crate::admin::export::AuditLog;
+use crate::admin::{search, store};
+use crate::articles::convert::{count, timestamp};
 use crate::articles::filter::time;
 use crate::auth;
 use crate::clock::{Clock, system_rng};
 use crate::error::{Error, Result};
+use crate::export;
 use crate::jobs::convert::job;
 use crate::jobs::kinds::{self, Kind};
 use crate::jobs::{service as jobs, store as job_store};
-use crate::llm::{self, Llm};
+use crate::llm::{self, BreakerState, Llm, LlmProvider, LlmStats};
 use crate::page::{Cursor, Page};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::google::api::HttpBody;
 use crate::proto::{
     self, ApiKey, AuditEntry, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
-    ExportAuditEntriesRequest, GetStatusRequest, Job, ListApiKeysRequest, ListApiKeysResponse,
-    ListAuditEntriesRequest, ListAuditEntriesResponse, ListJobsRequest, ListJobsResponse, RunJobRequest,
+    ExportAuditEntriesRequest, FoundArticles, FoundKeywords, FoundSources, FoundSuggestions,
+    GetLlmStatsRequest, GetStatusRequest, Job, ListApiKeysRequest, ListApiKeysResponse,
+    ListAuditEntriesRequest, ListAuditEntriesResponse, ListJobsRequest, ListJobsResponse, LlmBreakerState,
+    RunJobRequest, SearchAdminRequest, SearchAdminResponse,
 };
 use crate::resource;
 use crate::search::service::Search;
@@ -44,6 +51,8 @@ pub struct AdminRpc {
     pub search: Search,
     /// The second layer of tone.
     pub llm: Option<Llm>,
+    /// Writes exports as JSON.
+    pub plan: Arc<Plan>,
     /// Reading needs no key.
     pub public_read: bool,
 }
@@ -67,6 +76,42 @@ impl AdminService for AdminRpc {
         }))
     }
 
+    async fn search_admin(
+        &self,
+        request: Request<SearchAdminRequest>,
+    ) -> Result<Response<SearchAdminResponse>, Status> {
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let limit = if request.page_size == 0 { 5 } else { request.page_size };
+        let found = search::search(&self.db, request.query.trim(), limit.into()).await?;
+        Ok(Response::new(SearchAdminResponse {
+            keywords: Some(FoundKeywords {
+                total_size: count(found.keywords.total),
+                results: found.keywords.results.into_iter().map(Into::into).collect(),
+            }),
+            articles: Some(FoundArticles {
+                total_size: count(found.articles.total),
+                results: found.articles.results.into_iter().map(Into::into).collect(),
+            }),
+            suggestions: Some(FoundSuggestions {
+                total_size: count(found.suggestions.total),
+                results: found.suggestions.results.into_iter().map(Into::into).collect(),
+            }),
+            sources: Some(FoundSources {
+                total_size: count(found.sources.total),
+                results: found.sources.results.into_iter().map(Into::into).collect(),
+            }),
+        }))
+    }
+
+    async fn get_llm_stats(
+        &self,
+        _: Request<GetLlmStatsRequest>,
+    ) -> Result<Response<proto::LlmStats>, Status> {
+        let stats = self.llm.as_ref().map(|llm| llm.stats().into());
+        Ok(Response::new(stats.unwrap_or_default()))
+    }
+
     async fn list_audit_entries(
         &self,
         request: Request<ListAuditEntriesRequest>,
@@ -75,14 +120,15 @@ impl AdminService for AdminRpc {
         check(&request).map_err(Error::from)?;
         let query = ListAuditEntriesRequest { page_size: 0, page_token: String::new(), ..request.clone() };
         let page = Page::new(request.page_size, 50, &request.page_token, &query)?;
-        let filter = Filter {
+        let filter = filter(ExportAuditEntriesRequest {
             actor: request.actor,
             action: request.action,
             resource: request.resource,
             outcome: request.outcome,
-            after: time("created_after", request.created_after)?,
-            before: time("created_before", request.created_before)?,
-        };
+            created_after: request.created_after,
+            created_before: request.created_before,
+            format: 0,
+        })?;
         let below = page.after.as_ref().map(|cursor| cursor.id);
         let mut entries = audit::list(&self.db, &filter, below, page.limit()).await?;
         let next_page_token = page.finish(&mut entries, |entry| Cursor { id: entry.id, ..Cursor::default() });
@@ -96,15 +142,9 @@ impl AdminService for AdminRpc {
     ) -> Result<Response<Self::ExportAuditEntriesStream>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
-        let filter = Filter {
-            actor: request.actor,
-            action: request.action,
-            resource: request.resource,
-            outcome: request.outcome,
-            after: time("created_after", request.created_after)?,
-            before: time("created_before", request.created_before)?,
-        };
-        Ok(Response::new(export::stream(self.db.clone(), filter)))
+        let format = request.format();
+        let log = AuditLog::new(self.db.clone(), filter(request)?);
+        Ok(Response::new(export::stream(Arc::clone(&self.plan), log, format)))
     }
 
     async fn create_api_key(
@@ -195,6 +235,18 @@ impl AdminService for AdminRpc {
     }
 }
 
+/// Which entries a list or an export has.
+fn filter(request: ExportAuditEntriesRequest) -> Result<Filter> {
+    Ok(Filter {
+        actor: request.actor,
+        action: request.action,
+        resource: request.resource,
+        outcome: request.outcome,
+        after: time("created_after", request.created_after)?,
+        before: time("created_before", request.created_before)?,
+    })
+}
+
 impl From<Entry> for AuditEntry {
     fn from(entry: Entry) -> Self {
         Self {
@@ -206,6 +258,37 @@ impl From<Entry> for AuditEntry {
             client: entry.client,
             outcome: entry.outcome,
             request_id: entry.request_id,
+        }
+    }
+}
+
+impl From<LlmStats> for proto::LlmStats {
+    fn from(stats: LlmStats) -> Self {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let provider = match stats.provider {
+            LlmProvider::Gemini => "gemini",
+            LlmProvider::OpenAi => "openai",
+        };
+        let breaker_state = match stats.breaker {
+            BreakerState::Closed => LlmBreakerState::Closed,
+            BreakerState::HalfOpen => LlmBreakerState::HalfOpen,
+            BreakerState::Open => LlmBreakerState::Open,
+        };
+        Self {
+            provider: provider.into(),
+            model: stats.model,
+            breaker_state: breaker_state.into(),
+            call_count: number(stats.calls),
+            answered_count: number(stats.answered),
+            invalid_count: number(stats.invalid),
+            refused_count: number(stats.refused),
+            limited_count: number(stats.limited),
+            not_tried_count: number(stats.not_tried),
+            failed_count: number(stats.failed),
+            request_count: number(stats.requests),
+            input_token_count: number(stats.tokens_in),
+            output_token_count: number(stats.tokens_out),
+            cost: stats.cost,
         }
     }
 }

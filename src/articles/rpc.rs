@@ -8,11 +8,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::articles::convert::count;
-use crate::articles::export;
+use crate::articles::export::Articles;
 use crate::articles::filter::RawFilter;
 use crate::articles::store::{self, EXCERPT, FULL, Order, Place};
 use crate::articles::watch::{self, NewArticles};
 use crate::error::{Error, Result};
+use crate::export;
 use crate::page::{Cursor, Page};
 use crate::proto::article_service_server::ArticleService;
 use crate::proto::google::api::HttpBody;
@@ -101,8 +102,8 @@ impl ArticleService for ArticleRpc {
         }
         .resolve(&self.db)
         .await?;
-        let stream = export::stream(self.db.clone(), Arc::clone(&self.plan), filter, request.format());
-        Ok(Response::new(stream))
+        let articles = Articles::new(self.db.clone(), filter);
+        Ok(Response::new(export::stream(Arc::clone(&self.plan), articles, request.format())))
     }
 
     async fn watch_articles(

@@ -130,7 +130,8 @@ impl Inner {
     async fn call(&self, prompt: &Prompt) -> Result<String, LlmError> {
         let body = serde_json::to_vec(&self.wire.body(&self.settings.model, prompt))
             .map_err(|_| LlmError::Setup("the request could not be written"))?;
-        let deadline = Instant::now() + self.settings.timeout;
+        let longest = self.settings.timeout.min(prompt.longest);
+        let deadline = Instant::now() + longest;
         let mut failed: Option<LlmError> = None;
         for tries in 1.. {
             if !self.breaker.lets_pass(Instant::now()) {
@@ -144,7 +145,7 @@ impl Inner {
                 return Err(failed.unwrap_or(LlmError::BreakerOpen));
             };
             // No single try may use up the time of the next.
-            let left = deadline.saturating_duration_since(Instant::now()).min(self.settings.timeout / 2);
+            let left = deadline.saturating_duration_since(Instant::now()).min(longest / 2);
             self.counters.tried();
             let error = match timeout(left, self.send(body.clone())).await.unwrap_or(Err(LlmError::Timeout)) {
                 Ok(reply) => {

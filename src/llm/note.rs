@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Llm;
 use super::error::LlmError;
-use super::wire::Prompt;
+use super::wire::{FOR_A_PERSON, Prompt};
 
 /// Code points of a note at most.
 const MAX_NOTE: usize = 1_200;
@@ -28,6 +28,7 @@ impl Llm {
         let prompt = Prompt {
             name: "evaluation_note",
             task: TASK,
+            longest: FOR_A_PERSON,
             schema: json!({
                 "type": "object",
                 "properties": { "paragraph": { "type": "string" } },

@@ -1,6 +1,7 @@
 //! Layer 2 of the sentiment analysis: the tone of an article in any language, with the phrases it rests on.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -89,6 +90,7 @@ impl Llm {
         let prompt = Prompt {
             name: "sentiment",
             task: TASK,
+            longest: Duration::MAX,
             schema: json!({
                 "type": "object",
                 "properties": {

@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use super::breaker::BreakerState;
 use super::error::LlmError;
-use super::settings::LlmSettings;
+use super::settings::{LlmProvider, LlmSettings};
 
 /// What a client has done since the process started, for metrics and status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LlmStats {
+    /// The protocol.
+    pub provider: LlmProvider,
     /// Name of the model.
     pub model: String,
     /// Calls, whatever came of them.
@@ -79,6 +81,7 @@ impl Counters {
         let (tokens_in, tokens_out) = (read(&self.tokens_in), read(&self.tokens_out));
         let millions = |tokens: u64| tokens as f64 / 1e6;
         let mut stats = LlmStats {
+            provider: settings.provider,
             model: settings.model.clone(),
             calls: 0,
             answered: read(&self.answered),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Llm;
 use super::error::LlmError;
-use super::wire::Prompt;
+use super::wire::{FOR_A_PERSON, Prompt};
 
 /// The languages that keywords have terms in.
 pub const LANGUAGES: [&str; 10] = ["en", "de", "fr", "es", "it", "pl", "sv", "nl", "da", "th"];
@@ -29,6 +29,7 @@ impl Llm {
         let prompt = Prompt {
             name: "translations",
             task: TASK,
+            longest: FOR_A_PERSON,
             schema: json!({
                 "type": "object",
                 "properties": properties,

@@ -102,6 +102,21 @@ pub async fn count(db: impl PgExecutor<'_>) -> Result<i64> {
         .await?)
 }
 
+/// Sources by their numbers, in that order.
+pub async fn by_ids(db: impl PgExecutor<'_>, ids: &[i64]) -> Result<Vec<Source>> {
+    Ok(sqlx::query_as!(
+        Source,
+        r#"SELECT s.id, s.slug, s.display_name, s.homepage_url, s.country, s.paused, s.article_count, s.create_time,
+               s.update_time, source_feeds(s.id) AS "feeds!: Json<Vec<Feed>>"
+           FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, position)
+           JOIN sources s ON s.id = wanted.id
+           ORDER BY wanted.position"#,
+        ids
+    )
+    .fetch_all(db)
+    .await?)
+}
+
 /// One source by its slug.
 pub async fn by_slug(db: impl PgExecutor<'_>, slug: &str) -> Result<Option<Source>> {
     Ok(sqlx::query_as!(

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::keywords::store::Term;
 use crate::suggestions::evaluate::{Counts, Similar, Verdict};
 use crate::suggestions::store::columns;
+use crate::suggestions::words::Words;
 
 /// A kept evaluation.
 #[derive(Debug)]
@@ -171,21 +172,34 @@ pub async fn nearest(
     .await?)
 }
 
+/// What there is to keep of an evaluation.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// Days that were looked at.
+    pub window_days: i32,
+    /// What was counted.
+    pub counts: &'a Counts,
+    /// What it speaks for.
+    pub verdict: &'a Verdict,
+    /// The nearest keywords.
+    pub similar: &'a [Similar],
+    /// What a language model adds.
+    pub words: &'a Words,
+}
+
 /// Keeps an evaluation.
 pub async fn insert(
     tx: &mut PgTransaction<'_>,
     id: i64,
-    window_days: i32,
-    counts: &Counts,
-    verdict: &Verdict,
-    similar: &[Similar],
+    found: &Found<'_>,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let Found { window_days, counts, verdict, similar, words } = found;
     sqlx::query!(
         "INSERT INTO suggestion_evaluations (suggestion_id, create_time, window_days, archive_count, article_count, source_count,
              country_count, active_source_count, active_country_count, searchability, significance, share, breadth,
-             similar_keywords, decision, reasons)
-         VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint, $9::bigint, $10, $11, $12, $13, $14, $15, $16)",
+             similar_keywords, decision, reasons, proposed_translations, note)
+         VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint, $9::bigint, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         id,
         now,
         window_days,
@@ -201,7 +215,9 @@ pub async fn insert(
         verdict.breadth as i16,
         Json(similar) as _,
         verdict.decision as i16,
-        &verdict.reasons
+        &verdict.reasons,
+        Json(&words.translations) as _,
+        words.note
     )
     .execute(&mut **tx)
     .await?;

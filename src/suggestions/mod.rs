@@ -5,3 +5,4 @@ pub mod evidence;
 pub mod rpc;
 pub mod service;
 pub mod store;
+pub mod words;

@@ -18,11 +18,13 @@ use crate::ingest::store as ingest;
 use crate::jobs::kinds::ASKED;
 use crate::keywords::store::{Draft as KeywordDraft, Keyword};
 use crate::keywords::{link, service as keywords};
+use crate::llm::Llm;
 use crate::resource;
 use crate::search::embedding::Embedder;
 use crate::suggestions::evaluate::{Similar, Thresholds, evaluate};
-use crate::suggestions::evidence::{self, Evaluation};
+use crate::suggestions::evidence::{self, Evaluation, Found};
 use crate::suggestions::store::{self, Draft, State, Suggestion};
+use crate::suggestions::words::Words;
 
 const CREATE: &str = "suggestions.create";
 /// Keywords that an evaluation names.
@@ -39,6 +41,8 @@ pub struct Suggestions {
     pub clock: Clock,
     /// Makes vectors, where a model is loaded.
     pub embedder: Option<Arc<Embedder>>,
+    /// Adds words to the evidence, where a model is configured.
+    pub llm: Option<Llm>,
     /// What suggestions are judged by.
     pub thresholds: Thresholds,
 }
@@ -143,11 +147,18 @@ impl Suggestions {
         let similar = self.similar(&suggestion).await?;
         let verdict = evaluate(&counts, similar.as_deref(), &self.thresholds);
         let similar = similar.unwrap_or_default();
+        // Before the transaction, which would hold its locks as long as the model thinks.
+        let words = match &self.llm {
+            Some(llm) => Words::ask(llm, &suggestion, &verdict).await,
+            None => Words::default(),
+        };
 
         let mut tx = self.db.begin().await?;
         lock_open_still(&mut tx, id).await?;
-        let days = i32::from(self.thresholds.window_days);
-        evidence::insert(&mut tx, id, days, &counts, &verdict, &similar, now).await?;
+        let window_days = i32::from(self.thresholds.window_days);
+        let found =
+            Found { window_days, counts: &counts, verdict: &verdict, similar: &similar, words: &words };
+        evidence::insert(&mut tx, id, &found, now).await?;
         store::set_state(&mut tx, id, State::Evaluated, None, "", now).await?;
         if let Some(caller) = caller {
             audit(&mut *tx, caller, "suggestions.evaluate", &name(id), now).await?;

@@ -84,14 +84,28 @@ async fn the_audit_log_is_filtered_paged_and_exported() {
     let (second, end) = list(&format!("action=keywords.&pageSize=1&pageToken={token}")).await;
     assert_eq!((&first[0], &second[0], end.as_str()), (&entries[0], &entries[1], ""));
 
-    let csv = hub.admin("GET", &format!("{AUDIT}:export?action=keywords."), Value::Null).await;
+    let export = async |query: &str| {
+        let path = format!("{AUDIT}:export?action=keywords.{query}");
+        hub.admin("GET", &path, Value::Null).await
+    };
+    for format in ["", "&format=EXPORT_FORMAT_JSON_LINES"] {
+        let lines = export(format).await;
+        assert_eq!(lines.headers["content-type"], "application/x-ndjson");
+        let lines: Vec<Value> = lines.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines, entries, "a line is an entry as the list has it");
+    }
+    let nothing = export("nothing").await;
+    assert_eq!((nothing.status, nothing.text.as_str()), (200, ""));
+    assert_eq!(nothing.headers["content-type"], "application/x-ndjson");
+    assert_eq!(export("&format=77").await.violation(), "format");
+    let csv = export("&format=EXPORT_FORMAT_CSV").await;
     assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
     let lines: Vec<&str> = csv.text.lines().collect();
     assert_eq!(lines[0], "name,create_time,actor,action,resource,client,outcome,request_id");
     assert_eq!(lines.len(), 3, "{}", csv.text);
     assert!(lines[1].contains("keywords.delete,keywords/energy,127.0.0.1,ok"), "{}", lines[1]);
     // Looking at the log is a call to administration too.
-    assert_eq!(list("action=AdminService/ExportAuditEntries").await.0.len(), 1);
+    assert_eq!(list("action=AdminService/ExportAuditEntries").await.0.len(), 5);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use euhub::documents::extract::worker::Extractor;
 use euhub::embedded::EmbeddedPostgres;
 use euhub::ingest::Ingest;
 use euhub::ingest::fetch::{FetchPolicy, Fetcher};
+use euhub::llm::Llm;
 use euhub::proto::DESCRIPTOR_SET;
 use euhub::search::embedding::Embedder;
 use euhub::search::service::Search;
@@ -107,31 +108,36 @@ impl Answer {
 impl Hub {
     /// A Hub whose database holds the schema and nothing else.
     pub async fn empty() -> Self {
-        Self::on(&ground().await.server, "template_empty", Kind::Usual).await
+        Self::on(&ground().await.server, "template_empty", Kind::Usual, None).await
     }
 
     /// A Hub with the sample sources, keywords and articles.
     pub async fn seeded() -> Self {
-        Self::on_samples(Kind::Usual).await
+        Self::on_samples(Kind::Usual, None).await
+    }
+
+    /// [`Hub::seeded`] with a language model.
+    pub async fn with_llm(llm: Llm) -> Self {
+        Self::on_samples(Kind::Usual, Some(llm)).await
     }
 
     /// [`Hub::seeded`], started where there is no embedding model.
     pub async fn without_model() -> Self {
-        Self::on_samples(Kind::WithoutModel).await
+        Self::on_samples(Kind::WithoutModel, None).await
     }
 
     /// [`Hub::seeded`] that wants a key for reading too.
     pub async fn private() -> Self {
-        Self::on_samples(Kind::Private).await
+        Self::on_samples(Kind::Private, None).await
     }
 
-    async fn on_samples(kind: Kind) -> Self {
+    async fn on_samples(kind: Kind, llm: Option<Llm>) -> Self {
         let ground = ground().await;
         SEEDED.get_or_init(|| seed_template(ground)).await;
-        Self::on(&ground.server, "template_seeded", kind).await
+        Self::on(&ground.server, "template_seeded", kind, llm).await
     }
 
-    async fn on(server: &EmbeddedPostgres, template: &str, kind: Kind) -> Self {
+    async fn on(server: &EmbeddedPostgres, template: &str, kind: Kind, llm: Option<Llm>) -> Self {
         let name = format!("test_{}", uuid());
         admin_sql(server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         let database_url = server.url_of(&name);
@@ -142,10 +148,10 @@ impl Hub {
         let scopes = ["admin".to_owned()];
         euhub::admin::store::insert_api_key(&db, "test", &hash, &scopes, clock.now(), None).await.unwrap();
 
-        let ingest = ingest(db.clone());
+        let ingest = Ingest { llm: llm.clone(), ..ingest(db.clone()) };
         let public_read = kind != Kind::Private;
         let embedder = (kind != Kind::WithoutModel).then(embedder);
-        let suggestions = suggestions(db.clone(), embedder.clone());
+        let suggestions = Suggestions { llm, ..suggestions(db.clone(), embedder.clone()) };
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
         let parts = Parts {
             search: Search { db: db.clone(), cache: Cache::memory(), embedder },
@@ -226,7 +232,7 @@ pub fn ingest(db: PgPool) -> Ingest {
 
 /// Suggestions with the default thresholds.
 pub fn suggestions(db: PgPool, embedder: Option<Arc<Embedder>>) -> Suggestions {
-    Suggestions { db, clock: Clock::system(), embedder, thresholds: Thresholds::default() }
+    Suggestions { db, clock: Clock::system(), embedder, llm: None, thresholds: Thresholds::default() }
 }
 
 /// The model, loaded once a run.

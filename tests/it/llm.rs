@@ -304,3 +304,15 @@ fn settings_are_off_by_default_and_must_hold_together() {
         assert!(!format!("{error:#}").contains(KEY));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_waits_for_ends_before_the_rpc_does() {
+    // A request is let in at once; time passes only while all wait for the model.
+    let model = Model::start(LlmProvider::Gemini, [Act::Hang]).await;
+    let llm = model.llm();
+    let start = tokio::time::Instant::now();
+    let facts = json!({});
+    let (terms, note) = tokio::join!(llm.translations("Strom", "de"), llm.evaluation_note(&facts));
+    assert!(terms.is_err() && note.is_err());
+    assert!(start.elapsed() <= Duration::from_secs(16), "{:?} on the test's own clock", start.elapsed());
+}

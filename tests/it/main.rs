@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admin_keys;
+mod admin_search;
 mod administration;
 mod aggregates;
 mod articles;
@@ -40,6 +41,7 @@ mod sources;
 mod streams;
 mod suggestion_decisions;
 mod suggestion_states;
+mod suggestion_words;
 mod suggestions;
 mod tls;
 mod transcoding;

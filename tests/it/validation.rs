@@ -36,13 +36,14 @@ checked_messages! {
     AnalyzeTextRequest ApiKey ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest
     CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
     DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
-    ExportArticlesRequest ExportOpmlRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
+    ExportArticlesRequest ExportAuditEntriesRequest ExportOpmlRequest Feed FindSimilarArticlesRequest GetArticleRequest
+    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest GetLlmStatsRequest
     GetSentimentTimelineRequest GetSourceHealthRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
     ImportOpmlRequest IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
     ListDocumentsRequest ListJobsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest ListSourceHealthRequest
     ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest PreviewKeywordRequest
-    PreviewSourceRequest RejectSuggestionRequest RunJobRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
+    PreviewSourceRequest RejectSuggestionRequest RunJobRequest SearchAdminRequest SearchArticlesRequest Source Suggestion
+    UpdateKeywordRequest
     UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
 }
 

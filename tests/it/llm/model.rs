@@ -23,6 +23,8 @@ pub const KEY: &str = "key-9f8e7d6c5b4a";
 pub enum Act {
     /// The model writes this.
     Write(String),
+    /// The model writes what this makes of the data.
+    Answer(fn(&Value) -> Value),
     /// The model refuses.
     Refuse,
     /// A status, with a `Retry-After` where one is given.
@@ -115,8 +117,8 @@ async fn answer(State(model): State<Model>, uri: Uri, headers: HeaderMap, body: 
         }
     };
     check_schema(schema);
-    let data = serde_json::from_str(user.as_str().unwrap()).unwrap();
-    model.asked.lock().unwrap().push((system.as_str().unwrap().to_owned(), data));
+    let data: Value = serde_json::from_str(user.as_str().unwrap()).unwrap();
+    model.asked.lock().unwrap().push((system.as_str().unwrap().to_owned(), data.clone()));
     let act = {
         let mut acts = model.acts.lock().unwrap();
         if acts.len() > 1 { acts.pop_front().unwrap() } else { acts[0].clone() }
@@ -134,6 +136,7 @@ async fn answer(State(model): State<Model>, uri: Uri, headers: HeaderMap, body: 
             }
         }
         Act::Write(text) => wire(model.provider, Some(&text)).to_string().into_response(),
+        Act::Answer(make) => wire(model.provider, Some(&make(&data).to_string())).to_string().into_response(),
         Act::Refuse => wire(model.provider, None).to_string().into_response(),
     }
 }
