@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::admin::audit::{self, Entry, Filter, audit};
-use crate::admin::{export, store};
+use crate::admin::{cache, export, store};
 use crate::articles::convert::timestamp;
 use crate::articles::filter::time;
 use crate::auth;
@@ -18,9 +18,10 @@ use crate::page::{Cursor, Page};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::google::api::HttpBody;
 use crate::proto::{
-    self, ApiKey, AuditEntry, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
-    ExportAuditEntriesRequest, GetStatusRequest, ListApiKeysRequest, ListApiKeysResponse,
-    ListAuditEntriesRequest, ListAuditEntriesResponse,
+    self, ApiKey, AuditEntry, CacheStats, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
+    ExportAuditEntriesRequest, GetCacheStatsRequest, GetStatusRequest, InvalidateCacheRequest,
+    InvalidateCacheResponse, ListApiKeysRequest, ListApiKeysResponse, ListAuditEntriesRequest,
+    ListAuditEntriesResponse,
 };
 use crate::resource;
 use crate::search::service::Search;
@@ -59,7 +60,7 @@ impl AdminService for AdminRpc {
             semantic_search: model.is_some(),
             embedding_model: model.unwrap_or_default(),
             public_read: self.public_read,
-            cache: self.search.cache.kind().into(),
+            cache: self.search.cache.store().into(),
             analyzers,
         }))
     }
@@ -162,6 +163,25 @@ impl AdminService for AdminRpc {
         audit(&mut *tx, &caller, "apikeys.revoke", &request.name, now).await?;
         tx.commit().await.map_err(Error::from)?;
         Ok(Response::new(()))
+    }
+
+    async fn get_cache_stats(
+        &self,
+        _: Request<GetCacheStatsRequest>,
+    ) -> Result<Response<CacheStats>, Status> {
+        Ok(Response::new(cache::stats(&self.search.cache)))
+    }
+
+    async fn invalidate_cache(
+        &self,
+        request: Request<InvalidateCacheRequest>,
+    ) -> Result<Response<InvalidateCacheResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let (cache, now) = (&self.search.cache, self.clock.now());
+        let kinds = cache::invalidate(&self.db, cache, &caller, &request.kinds, now).await?;
+        Ok(Response::new(InvalidateCacheResponse { kinds }))
     }
 }
 

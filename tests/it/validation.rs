@@ -37,9 +37,9 @@ checked_messages! {
     CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
     DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
     ExportArticlesRequest ExportAuditEntriesRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
+    GetArticleSentimentRequest GetCacheStatsRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest
     GetSentimentTimelineRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
-    IngestSourceRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
+    IngestSourceRequest InvalidateCacheRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest ListAuditEntriesRequest
     ListDocumentsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
     ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
     PreviewKeywordRequest RejectSuggestionRequest SearchArticlesRequest Source Suggestion UpdateKeywordRequest
