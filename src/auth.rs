@@ -209,7 +209,7 @@ pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Reques
     };
     if matches!(call.need, Some(Scope::Admin | Scope::Backup)) {
         let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-        let kept = if code == Code::Ok && !call.only_reads() {
+        let kept = if code == Code::Ok && !only_reads(&call.path) {
             Ok(())
         } else {
             let (now, action) = (authorizer.clock.now(), call.action());
@@ -270,12 +270,19 @@ impl Call {
         let path = self.path.trim_start_matches('/');
         path.strip_prefix("euhub.v1.").unwrap_or(path)
     }
+}
 
-    /// Whether its method changes nothing, going by its name.
-    fn only_reads(&self) -> bool {
-        let method = self.path.rsplit('/').next().unwrap_or_default();
-        ["Get", "List", "Search", "Export", "Watch"].iter().any(|verb| method.starts_with(verb))
-    }
+/// Whether an RPC may change what others read: not so administration's own service, which has keys and the cache.
+pub fn may_change(path: &str) -> bool {
+    matches!(required_scope(path), Some(Scope::Admin | Scope::Backup))
+        && !only_reads(path)
+        && !path.starts_with("/euhub.v1.AdminService/")
+}
+
+/// Whether a method changes nothing, going by its name.
+fn only_reads(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    ["Get", "List", "Search", "Export", "Watch"].iter().any(|verb| method.starts_with(verb))
 }
 
 /// The key of a request; an `authorization` header that holds none is an error, never a public call.

@@ -48,6 +48,12 @@ pub struct Config {
     pub database_url: Option<Secret>,
     /// A Redis for cached values; they are kept in this process when this is not set.
     pub redis_url: Option<Secret>,
+    /// How long one cached keyword, article or tone is kept; 0 keeps none.
+    pub cache_entity_ttl_seconds: u64,
+    /// How long a cached page of a list is kept.
+    pub cache_list_ttl_seconds: u64,
+    /// How long cached completions and vectors of queries are kept.
+    pub cache_session_ttl_seconds: u64,
     /// Most database connections of this process.
     pub database_connections: u32,
     /// Where the private Postgres, the model and the sample feeds live.
@@ -141,6 +147,9 @@ impl Default for Config {
             max_connections_per_client: 256,
             database_url: None,
             redis_url: None,
+            cache_entity_ttl_seconds: 30 * 60,
+            cache_list_ttl_seconds: 60 * 60,
+            cache_session_ttl_seconds: 15 * 60,
             database_connections: 16,
             data_dir: "./.euhub".into(),
             pg_bin: None,

@@ -73,6 +73,9 @@ pub enum Error {
     /// The language model.
     #[error("language model: {0}")]
     Llm(#[from] LlmError),
+    /// What came of a read that several calls shared.
+    #[error("{}", .0.message())]
+    Shared(#[from] Status),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -114,6 +117,7 @@ impl From<Error> for Status {
         let mut message = error.to_string();
         let mut metadata = HashMap::new();
         let (code, reason) = match &error {
+            Error::Shared(status) => return status.clone(),
             Error::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
             Error::Invalid(violations) => {
                 for violation in violations {

@@ -22,7 +22,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::articles::watch::NewArticles;
 use crate::auth::Authorizer;
-use crate::cache::Cache;
+use crate::cache::{Cache, Lifetimes};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::documents::extract::worker::Extractor;
@@ -179,7 +179,8 @@ pub async fn run(
             ));
         }
         if let Some(listener) = grpc {
-            let cache = redis.clone().map_or_else(Cache::memory, Cache::Redis);
+            let cache = Cache::new(redis.clone(), Lifetimes::from(&config));
+            cache.listen(database.pool.clone(), stopping.clone());
             let parts = Parts {
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,

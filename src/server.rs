@@ -1,10 +1,11 @@
-//! The gRPC services and the layers in front of them, in order: access line, measurement, deadline, authorization.
+//! The gRPC services and the layers in front of them, in order: access line, measurement, deadline, authorization, the end of cached
+//! answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request as HttpRequest;
+use axum::extract::{Request as HttpRequest, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use euhub_edge::http::{Upstream, grpc_timeout};
@@ -23,6 +24,7 @@ use crate::admin::rpc::AdminRpc;
 use crate::articles::rpc::ArticleRpc;
 use crate::articles::watch::NewArticles;
 use crate::auth::{self, Authorizer, Caller};
+use crate::cache::{Cache, Kind};
 use crate::clock::Clock;
 use crate::documents::extract::worker::Extractor;
 use crate::documents::rpc::DocumentRpc;
@@ -86,6 +88,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     let db = parts.search.db.clone();
     let clock = parts.clock;
     let methods = Methods::new(parts.plan.methods().iter().map(|method| method.grpc_path.path()));
+    let cache = parts.search.cache.clone();
     let admin = AdminRpc {
         db: db.clone(),
         clock: clock.clone(),
@@ -95,11 +98,16 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         plan: Arc::clone(&parts.plan),
         public_read: parts.public_read,
     };
-    let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };
+    let articles = ArticleRpc {
+        db: db.clone(),
+        cache: cache.clone(),
+        new_articles: parts.new_articles,
+        plan: parts.plan,
+    };
     let documents =
         Documents { search: parts.search.clone(), extractor: parts.extractor, clock: clock.clone() };
-    let keywords = KeywordRpc { db: db.clone(), clock: clock.clone() };
-    let sentiment = SentimentRpc { db: db.clone(), clock: clock.clone() };
+    let keywords = KeywordRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
+    let sentiment = SentimentRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
     let sources = SourceRpc { db, clock, ingest: parts.ingest };
 
     macro_rules! limited {
@@ -128,9 +136,21 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .prepare()
         .into_axum_router();
     Ok(router
+        .layer(from_fn_with_state(cache, end_cached))
         .layer(from_fn_with_state(parts.authorizer, auth::authorize))
         .layer(from_fn(deadline))
         .layer(from_fn_with_state(methods, measure)))
+}
+
+/// Ends cached answers before a call that may have changed them is answered, so that its caller reads what it wrote; the database tells
+/// of everybody else's changes.
+async fn end_cached(State(cache): State<Cache>, request: HttpRequest, next: Next) -> Response {
+    let changes = auth::may_change(request.uri().path());
+    let response = next.run(request).await;
+    if changes {
+        cache.invalidate(&Kind::STORED).await;
+    }
+    response
 }
 
 /// The services for a socket: with an access line for each call.

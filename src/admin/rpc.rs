@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::audit::{self, Entry, Filter, audit};
 use crate::admin::export::AuditLog;
-use crate::admin::{search, store};
+use crate::admin::{cache, search, store};
 use crate::articles::convert::{count, timestamp};
 use crate::articles::filter::time;
 use crate::auth;
@@ -26,11 +26,12 @@ use crate::page::{Cursor, Page};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::google::api::HttpBody;
 use crate::proto::{
-    self, ApiKey, AuditEntry, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
+    self, ApiKey, AuditEntry, CacheStats, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest,
     ExportAuditEntriesRequest, FoundArticles, FoundKeywords, FoundSources, FoundSuggestions,
-    GetLlmStatsRequest, GetStatusRequest, Job, ListApiKeysRequest, ListApiKeysResponse,
-    ListAuditEntriesRequest, ListAuditEntriesResponse, ListJobsRequest, ListJobsResponse, LlmBreakerState,
-    RunJobRequest, SearchAdminRequest, SearchAdminResponse,
+    GetCacheStatsRequest, GetLlmStatsRequest, GetStatusRequest, InvalidateCacheRequest,
+    InvalidateCacheResponse, Job, ListApiKeysRequest, ListApiKeysResponse, ListAuditEntriesRequest,
+    ListAuditEntriesResponse, ListJobsRequest, ListJobsResponse, LlmBreakerState, RunJobRequest,
+    SearchAdminRequest, SearchAdminResponse,
 };
 use crate::resource;
 use crate::search::service::Search;
@@ -71,7 +72,7 @@ impl AdminService for AdminRpc {
             semantic_search: model.is_some(),
             embedding_model: model.unwrap_or_default(),
             public_read: self.public_read,
-            cache: self.search.cache.kind().into(),
+            cache: self.search.cache.store().into(),
             analyzers,
         }))
     }
@@ -232,6 +233,25 @@ impl AdminService for AdminRpc {
         let kind = kind.ok_or_else(|| Error::NotFound(request.name.clone()))?;
         let status = jobs::run(&self.db, &caller, kind, self.clock.now()).await?;
         Ok(Response::new(job(kind, status, self.clock.now())))
+    }
+
+    async fn get_cache_stats(
+        &self,
+        _: Request<GetCacheStatsRequest>,
+    ) -> Result<Response<CacheStats>, Status> {
+        Ok(Response::new(cache::stats(&self.search.cache)))
+    }
+
+    async fn invalidate_cache(
+        &self,
+        request: Request<InvalidateCacheRequest>,
+    ) -> Result<Response<InvalidateCacheResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        check(&request).map_err(Error::from)?;
+        let (cache, now) = (&self.search.cache, self.clock.now());
+        let kinds = cache::invalidate(&self.db, cache, &caller, &request.kinds, now).await?;
+        Ok(Response::new(InvalidateCacheResponse { kinds }))
     }
 }
 

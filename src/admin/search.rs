@@ -49,9 +49,9 @@ pub async fn search(db: &PgPool, query: &str, limit: i64) -> Result<Found> {
 }
 
 async fn find_keywords(db: &PgPool, query: &str, limit: i64) -> Result<Group<Keyword>> {
-    let places = keywords::list(db, query, "", Order::ArticleCountDesc, None, limit).await?;
+    let places = keywords::list(db, query, "", false, Order::ArticleCountDesc, None, limit).await?;
     let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
-    let total = keywords::count(db, query, "").await?;
+    let total = keywords::count(db, query, "", false).await?;
     Ok(Group { results: keywords::by_ids(db, &ids, "").await?, total })
 }
 

@@ -3,15 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pgvector::Vector;
-use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 use crate::articles::filter::Filter;
-use crate::cache::Cache;
+use crate::cache::{Cache, Class, Kind};
 use crate::error::{Error, Result};
-use crate::search::embedding::{DIMENSIONS, Embedder, FETCH_COMMAND};
+use crate::search::embedding::{Embedder, FETCH_COMMAND};
 use crate::search::store::{self, Hit};
 
 /// Articles that semantic and hybrid search rank at most, each way.
@@ -33,7 +31,7 @@ pub struct Ranked {
 pub struct Search {
     /// The archive.
     pub db: PgPool,
-    /// Query vectors.
+    /// Answers, and the vectors of queries.
     pub cache: Cache,
     /// Makes vectors, where a model is loaded.
     pub embedder: Option<Arc<Embedder>>,
@@ -69,22 +67,26 @@ impl Search {
 
     async fn query_vector(&self, embedder: &Arc<Embedder>, query: &str) -> Result<Vector> {
         let query = query.trim().to_owned();
-        let mut digest = Sha256::new();
-        digest.update(embedder.name());
-        digest.update([0]);
-        digest.update(&query);
-        let key = format!("query-vector:{:x}", digest.finalize());
-        if let Some(vector) = self.cache.get(&key).await.and_then(|bytes| decode(&bytes)) {
-            return Ok(vector);
-        }
+        let method = format!("embed/{}", embedder.name());
         let embedder = Arc::clone(embedder);
-        let vectors = tokio::task::spawn_blocking(move || embedder.embed(&[&query]))
-            .await
-            .map_err(|error| Error::Internal(format!("embedding a query: {error}")))??;
-        let vector = vectors.first().ok_or_else(|| Error::Internal("the model gave no vector".into()))?;
-        self.cache.put(key, encode(vector)).await;
-        Ok(Vector::from(vector.to_vec()))
+        let asked = query.clone();
+        let embed = async {
+            let vectors = tokio::task::spawn_blocking(move || embedder.embed(&[&query]))
+                .await
+                .map_err(|error| Error::Internal(format!("embedding a query: {error}")))??;
+            let vector = vectors.first().ok_or_else(|| Error::Internal("the model gave no vector".into()))?;
+            Ok(QueryVector { values: vector.to_vec() })
+        };
+        let kept = self.cache.answer(Kind::QueryVectors, Class::Session, &method, &asked, embed).await?;
+        Ok(Vector::from(kept.values))
     }
+}
+
+/// A query's vector as the cache keeps it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct QueryVector {
+    #[prost(float, repeated, tag = "1")]
+    values: Vec<f32>,
 }
 
 /// Reciprocal rank fusion: an article scores 1 / (60 + rank) in each list that holds it.
@@ -110,24 +112,6 @@ fn reciprocal(rank: usize) -> f64 {
     1.0 / (RRF_K + 1.0 + f64::from(u32::try_from(rank).unwrap_or(u32::MAX)))
 }
 
-/// A version byte, then little-endian floats.
-fn encode(vector: &[f32]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + vector.len() * 4);
-    bytes.push(1);
-    for value in vector {
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
-    bytes.into()
-}
-
-/// A foreign or damaged value is a miss.
-fn decode(bytes: &[u8]) -> Option<Vector> {
-    let floats = bytes.strip_prefix(&[1])?;
-    let (chunks, rest) = floats.as_chunks::<4>();
-    (rest.is_empty() && chunks.len() == DIMENSIONS)
-        .then(|| Vector::from(chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect::<Vec<f32>>()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,14 +129,5 @@ mod tests {
         assert_eq!(ids, [1, 3, 2]);
         assert!((fused[0].hit.score - 2.0 / 62.0).abs() < 1e-12);
         assert_eq!(fused[2].similarity, None);
-    }
-
-    #[test]
-    fn cached_vectors_come_back_and_foreign_ones_are_a_miss() {
-        let vector: Vec<f32> = (0..384u16).map(|value| f32::from(value) / 384.0).collect();
-        assert_eq!(decode(&encode(&vector)), Some(Vector::from(vector)));
-        for bytes in [&b""[..], b"\x01", b"\x02aaaa", &[1; 1536]] {
-            assert_eq!(decode(bytes), None);
-        }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{Days, NaiveDate};
+use prost::Message;
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use crate::articles::convert::{count, timestamp};
 use crate::articles::store as articles;
+use crate::cache::{Cache, Class, Kind};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ingest::language;
@@ -32,6 +34,8 @@ const DEFAULT_DAYS: i32 = 30;
 pub struct SentimentRpc {
     /// The archive.
     pub db: PgPool,
+    /// Answers.
+    pub cache: Cache,
     /// What "today" is.
     pub clock: Clock,
 }
@@ -44,43 +48,46 @@ impl SentimentService for SentimentRpc {
     ) -> Result<Response<KeywordSentiment>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
-        let (slug, keyword_id) = self.keyword(&request.keyword).await?;
         let today = self.today();
-        let first = (request.days > 0).then(|| first_day(today, request.days));
-        let rows = store::by_source(&self.db, &Span { keyword_id, first, last: today }).await?;
+        let read = async {
+            let (slug, keyword_id) = self.keyword(&request.keyword).await?;
+            let first = (request.days > 0).then(|| first_day(today, request.days));
+            let rows = store::by_source(&self.db, &Span { keyword_id, first, last: today }).await?;
 
-        let mut overall = Sums::default();
-        let mut countries: Vec<(String, Sums)> = Vec::new();
-        for row in &rows {
-            overall += row.sums;
-            match countries.iter_mut().find(|(country, _)| *country == row.country) {
-                Some((_, sums)) => *sums += row.sums,
-                None => countries.push((row.country.clone(), row.sums)),
+            let mut overall = Sums::default();
+            let mut countries: Vec<(String, Sums)> = Vec::new();
+            for row in &rows {
+                overall += row.sums;
+                match countries.iter_mut().find(|(country, _)| *country == row.country) {
+                    Some((_, sums)) => *sums += row.sums,
+                    None => countries.push((row.country.clone(), row.sums)),
+                }
             }
-        }
-        countries.sort_by(|a, b| b.1.articles.cmp(&a.1.articles).then_with(|| a.0.cmp(&b.0)));
-        let first_date = rows.iter().map(|row| row.first).min();
-        let last_date = rows.iter().map(|row| row.last).max();
-        let text = |date: Option<NaiveDate>| date.map(|date| date.to_string()).unwrap_or_default();
-        Ok(Response::new(KeywordSentiment {
-            keyword: format!("keywords/{slug}"),
-            overall: Some(stats_of(&overall)),
-            sources: rows
-                .into_iter()
-                .map(|row| SourceSentiment {
-                    source: format!("sources/{}", row.source),
-                    display_name: row.display_name,
-                    country: row.country,
-                    stats: Some(stats_of(&row.sums)),
-                })
-                .collect(),
-            countries: countries
-                .into_iter()
-                .map(|(country, sums)| CountrySentiment { country, stats: Some(stats_of(&sums)) })
-                .collect(),
-            first_date: text(first_date),
-            last_date: text(last_date),
-        }))
+            countries.sort_by(|a, b| b.1.articles.cmp(&a.1.articles).then_with(|| a.0.cmp(&b.0)));
+            let first_date = rows.iter().map(|row| row.first).min();
+            let last_date = rows.iter().map(|row| row.last).max();
+            let text = |date: Option<NaiveDate>| date.map(|date| date.to_string()).unwrap_or_default();
+            Ok(KeywordSentiment {
+                keyword: format!("keywords/{slug}"),
+                overall: Some(stats_of(&overall)),
+                sources: rows
+                    .into_iter()
+                    .map(|row| SourceSentiment {
+                        source: format!("sources/{}", row.source),
+                        display_name: row.display_name,
+                        country: row.country,
+                        stats: Some(stats_of(&row.sums)),
+                    })
+                    .collect(),
+                countries: countries
+                    .into_iter()
+                    .map(|(country, sums)| CountrySentiment { country, stats: Some(stats_of(&sums)) })
+                    .collect(),
+                first_date: text(first_date),
+                last_date: text(last_date),
+            })
+        };
+        self.answer(Class::Entity, "GetKeywordSentiment", today, &request, read).await
     }
 
     async fn get_sentiment_timeline(
@@ -89,20 +96,23 @@ impl SentimentService for SentimentRpc {
     ) -> Result<Response<SentimentTimeline>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
-        let source_id = match request.source.as_str() {
-            "" => None,
-            name => {
-                let slug = resource::slug_or_name("sources", name)?.to_owned();
-                let found = articles::source_ids(&self.db, std::slice::from_ref(&slug)).await?;
-                let (_, id) =
-                    found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
-                Some(id)
-            }
+        let today = self.today();
+        let read = async {
+            let source_id = match request.source.as_str() {
+                "" => None,
+                name => {
+                    let slug = resource::slug_or_name("sources", name)?.to_owned();
+                    let found = articles::source_ids(&self.db, std::slice::from_ref(&slug)).await?;
+                    let (_, id) =
+                        found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
+                    Some(id)
+                }
+            };
+            let country = (!request.country.is_empty()).then(|| request.country.to_ascii_uppercase());
+            let days = request.days.unwrap_or(DEFAULT_DAYS);
+            self.timeline(&request.keyword, today, days, source_id, country.as_deref()).await
         };
-        let country = (!request.country.is_empty()).then(|| request.country.to_ascii_uppercase());
-        let days = request.days.unwrap_or(DEFAULT_DAYS);
-        let timeline = self.timeline(&request.keyword, days, source_id, country.as_deref()).await?;
-        Ok(Response::new(timeline))
+        self.answer(Class::Entity, "GetSentimentTimeline", today, &request, read).await
     }
 
     async fn compare_sentiment(
@@ -112,15 +122,19 @@ impl SentimentService for SentimentRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let days = request.days.unwrap_or(DEFAULT_DAYS);
-        let mut timelines: Vec<SentimentTimeline> = Vec::with_capacity(request.keywords.len());
-        for name in &request.keywords {
-            let timeline = self.timeline(name, days, None, None).await?;
-            if timelines.iter().any(|other| other.keyword == timeline.keyword) {
-                return Err(Error::invalid("keywords", "must be different keywords.").into());
+        let today = self.today();
+        let read = async {
+            let mut timelines: Vec<SentimentTimeline> = Vec::with_capacity(request.keywords.len());
+            for name in &request.keywords {
+                let timeline = self.timeline(name, today, days, None, None).await?;
+                if timelines.iter().any(|other| other.keyword == timeline.keyword) {
+                    return Err(Error::invalid("keywords", "must be different keywords."));
+                }
+                timelines.push(timeline);
             }
-            timelines.push(timeline);
-        }
-        Ok(Response::new(CompareSentimentResponse { timelines }))
+            Ok(CompareSentimentResponse { timelines })
+        };
+        self.answer(Class::List, "CompareSentiment", today, &request, read).await
     }
 
     async fn get_article_sentiment(
@@ -164,22 +178,35 @@ impl SentimentRpc {
         self.clock.now().date_naive()
     }
 
+    /// What is counted back from `today` holds for that day alone.
+    async fn answer<Q: Message, A: Message + Default>(
+        &self,
+        class: Class,
+        method: &str,
+        today: NaiveDate,
+        request: &Q,
+        read: impl Future<Output = Result<A>>,
+    ) -> Result<Response<A>, Status> {
+        let method = format!("{method}/{today}");
+        Ok(Response::new(self.cache.answer(Kind::Sentiment, class, &method, request, read).await?))
+    }
+
     async fn keyword(&self, name: &str) -> Result<(String, i64)> {
         let slug = resource::slug_or_name("keywords", name)?;
         let id = articles::keyword_id(&self.db, slug).await?;
         Ok((slug.to_owned(), id.ok_or_else(|| Error::NotFound(format!("keywords/{slug}")))?))
     }
 
-    /// The last `days` days up to today, each with a point.
+    /// The `days` days up to `last`, each with a point.
     async fn timeline(
         &self,
         keyword: &str,
+        last: NaiveDate,
         days: i32,
         source_id: Option<i64>,
         country: Option<&str>,
     ) -> Result<SentimentTimeline> {
         let (slug, keyword_id) = self.keyword(keyword).await?;
-        let last = self.today();
         let first = first_day(last, days);
         let span = Span { keyword_id, first: Some(first), last };
         let covered: HashMap<NaiveDate, Sums> =

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use euhub::articles::watch::NewArticles;
 use euhub::auth::{Authorizer, generate_key};
-use euhub::cache::Cache;
+use euhub::cache::{Cache, Lifetimes};
 use euhub::clock::{Clock, system_rng};
+use euhub::config::Config;
 use euhub::database;
 use euhub::documents::extract::worker::Extractor;
 use euhub::embedded::EmbeddedPostgres;
@@ -15,6 +16,7 @@ use euhub::ingest::Ingest;
 use euhub::ingest::fetch::{FetchPolicy, Fetcher};
 use euhub::llm::Llm;
 use euhub::proto::DESCRIPTOR_SET;
+use euhub::redis::Redis;
 use euhub::search::embedding::Embedder;
 use euhub::search::service::Search;
 use euhub::seed;
@@ -57,6 +59,8 @@ pub struct Hub {
     pub database_url: String,
     /// Its pipeline; private sources are allowed.
     pub ingest: Ingest,
+    /// Its cache.
+    pub cache: Cache,
     /// Address of the REST edge.
     pub rest: SocketAddr,
     /// Address of the gRPC server.
@@ -140,7 +144,24 @@ impl Hub {
     async fn on(server: &EmbeddedPostgres, template: &str, kind: Kind, llm: Option<Llm>) -> Self {
         let name = format!("test_{}", uuid());
         admin_sql(server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-        let database_url = server.url_of(&name);
+        Self::serve(server.url_of(&name), kind, cache(None), llm).await
+    }
+
+    /// Another core on this one's database, that keeps answers.
+    pub async fn core(&self, redis: Option<&str>) -> Self {
+        self.core_with(cache(redis)).await
+    }
+
+    /// [`Hub::core`] with a cache of the test's own.
+    pub async fn core_with(&self, cache: Cache) -> Self {
+        let core = Self::serve(self.database_url.clone(), Kind::Usual, cache, None).await;
+        core.cache.listen(core.db.clone(), core.stopping.clone());
+        crate::program::wait_for("a cache that hears", async || core.cache.listening()).await;
+        core
+    }
+
+    /// A core whose cache hears of no changes yet: tests write to the database behind its back, and read at once.
+    async fn serve(database_url: String, kind: Kind, cache: Cache, llm: Option<Llm>) -> Self {
         let db = database::pool(&database_url, 10).unwrap();
         let stopping = CancellationToken::new();
         let (key, hash) = generate_key(&mut system_rng());
@@ -154,7 +175,7 @@ impl Hub {
         let suggestions = Suggestions { llm, ..suggestions(db.clone(), embedder.clone()) };
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
         let parts = Parts {
-            search: Search { db: db.clone(), cache: Cache::memory(), embedder },
+            search: Search { db: db.clone(), cache: cache.clone(), embedder },
             ingest: ingest.clone(),
             suggestions,
             extractor: Extractor::new(env!("CARGO_BIN_EXE_euhub").into()),
@@ -181,7 +202,7 @@ impl Hub {
         // reqwest wants a provider for TLS even where nothing uses it; another test may have set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { db, database_url, ingest, rest, grpc, admin_key: key, stopping, client }
+        Self { db, database_url, ingest, cache, rest, grpc, admin_key: key, stopping, client }
     }
 
     /// A request that is not sent yet; `path` begins with `/`.
@@ -209,6 +230,11 @@ impl Hub {
     pub async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
     }
+}
+
+/// A cache with the default lifetimes, in a Redis or in this process.
+pub fn cache(redis: Option<&str>) -> Cache {
+    Cache::new(redis.map(|url| Redis::open(url).unwrap()), Lifetimes::from(&Config::default()))
 }
 
 /// Sends a request and reads the whole answer.

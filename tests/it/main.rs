@@ -9,6 +9,7 @@ mod aggregates;
 mod articles;
 mod bad_input;
 mod cache;
+mod cache_answers;
 mod crash;
 mod documents;
 mod embedded;
