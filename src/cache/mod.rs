@@ -21,6 +21,7 @@ use tonic::Status;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::redis::Redis;
+use crate::telemetry;
 
 use self::flight::Flights;
 use self::stats::Counters;
@@ -160,6 +161,7 @@ impl Cache {
         let key = key(kind, method, request);
         let Some((generation, value)) = self.read(kind, &key).await else {
             Counters::add(&counters.bypassed);
+            telemetry::cache_read(kind.as_str(), "bypassed");
             return load.await.map_err(Status::from);
         };
         if let Some(value) = value {
@@ -167,6 +169,7 @@ impl Cache {
                 Some((of, body)) if of == generation => {
                     if let Ok(answer) = A::decode(body) {
                         Counters::add(&counters.hits);
+                        telemetry::cache_read(kind.as_str(), "hit");
                         return Ok(answer);
                     }
                     Counters::add(&counters.corrupt);
@@ -176,6 +179,7 @@ impl Cache {
             }
         }
         Counters::add(&counters.misses);
+        telemetry::cache_read(kind.as_str(), "miss");
         let read = async {
             let body = Bytes::from(load.await.map_err(Status::from)?.encode_to_vec());
             let ttl = match class {

@@ -154,6 +154,8 @@ metrics! {
         "Connections of the requests' pool: `used` or `idle`.";
     db_connections_max: gauge "db.client.connection.max" "" []
         "Most connections that the requests' pool may have.";
+    cache_reads: counter "cache.reads" "" ["kind", "outcome"]
+        "Reads of the cache: `hit`, `miss`, or `bypassed` where Redis or the news of changes was away.";
     job_runs: counter "job.runs" "" ["job", "outcome"]
         "Jobs that ended: `succeeded` or `failed`.";
     job_duration: long_seconds "job.duration" "s" ["job"]

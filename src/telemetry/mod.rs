@@ -188,6 +188,11 @@ pub fn pool(used: u32, idle: u32, max: u32) {
     metrics.db_connections_max.record(f64::from(max), &[]);
 }
 
+/// The cache was asked for an answer of a kind.
+pub fn cache_read(kind: &'static str, outcome: &'static str) {
+    metrics().cache_reads.add(1, &[KeyValue::new("kind", kind), KeyValue::new("outcome", outcome)]);
+}
+
 /// A job ended.
 pub fn job_ended(job: &str, duration: Duration, failed: bool) {
     let job = KeyValue::new("job", job.to_owned());

@@ -195,7 +195,8 @@ async fn who_asks_after_a_change_does_not_join_a_read_from_before_it() {
     assert_eq!(ask(&cache, "key", "after").await, ("after".into(), true));
     end.send(()).unwrap();
     assert_eq!(first.await.unwrap(), "before");
-    assert_eq!(ask(&cache, "key", "x").await, ("after".into(), false));
+    // The late read may have pushed the newer value out, but is never taken for it.
+    assert_eq!(ask(&cache, "key", "after").await.0, "after");
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn many_who_miss_at_once_make_one_read_and_errors_are_not_kept() {
         };
         let missed = async {
             // All of them have missed before the read ends.
-            wait_for("misses", async || cache.stats()[Kind::QueryVectors as usize].1.misses % 50 == 0).await;
+            wait_for("misses", async || cache.stats()[Kind::QueryVectors as usize].1.misses == 50).await;
             reached.notify_one();
         };
         let failing = (0..50).map(|_| one(Err(Error::NotFound("it".into()))));
