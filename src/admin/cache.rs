@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use crate::admin::audit::audit;
 use crate::auth::Caller;
-use crate::cache::{Cache, Kind, KindStats};
+use crate::cache::{CHANNEL, Cache, Kind, KindStats};
 use crate::error::Result;
 use crate::proto::{CacheKindStats, CacheStats};
 
@@ -23,7 +23,7 @@ pub async fn invalidate(
     }
     let names: Vec<String> = ended.iter().map(|kind| kind.as_str().to_owned()).collect();
     let mut tx = db.begin().await?;
-    sqlx::query!("SELECT pg_notify('euhub_cache', kind) FROM unnest($1::text[]) AS kind", &names)
+    sqlx::query!("SELECT pg_notify($1, kind) FROM unnest($2::text[]) AS kind", CHANNEL, &names)
         .execute(&mut *tx)
         .await?;
     audit(&mut *tx, caller, "cache.invalidate", &names.join(","), now).await?;

@@ -11,8 +11,8 @@ use crate::cache::{Cache, Kind};
 use crate::error::{Error, Result};
 use crate::telemetry;
 
-/// Channel on which the triggers of the tables name the kinds that end.
-const CHANNEL: &str = "euhub_cache";
+/// Channel on which the triggers of the tables, and administrators, name the kinds that end.
+pub const CHANNEL: &str = "euhub_cache";
 /// How long silence is believed before the connection is asked whether it still holds, and how long it has to answer.
 const BEAT: Duration = Duration::from_secs(2);
 

@@ -21,11 +21,11 @@ use tonic::Status;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::redis::Redis;
-use crate::telemetry;
 
 use self::flight::Flights;
-use self::stats::Counters;
+pub use self::listen::CHANNEL;
 pub use self::stats::KindStats;
+use self::stats::{Counters, Outcome};
 use self::store::Store;
 
 /// Largest answer that is kept.
@@ -160,16 +160,14 @@ impl Cache {
         let counters = &self.0.counters[kind as usize];
         let key = key(kind, method, request);
         let Some((generation, value)) = self.read(kind, &key).await else {
-            Counters::add(&counters.bypassed);
-            telemetry::cache_read(kind.as_str(), "bypassed");
+            counters.read_as(kind, Outcome::Bypassed);
             return load.await.map_err(Status::from);
         };
         if let Some(value) = value {
             match value::open(&key, &value) {
                 Some((of, body)) if of == generation => {
                     if let Ok(answer) = A::decode(body) {
-                        Counters::add(&counters.hits);
-                        telemetry::cache_read(kind.as_str(), "hit");
+                        counters.read_as(kind, Outcome::Hit);
                         return Ok(answer);
                     }
                     Counters::add(&counters.corrupt);
@@ -178,8 +176,7 @@ impl Cache {
                 None => Counters::add(&counters.corrupt),
             }
         }
-        Counters::add(&counters.misses);
-        telemetry::cache_read(kind.as_str(), "miss");
+        counters.read_as(kind, Outcome::Miss);
         let read = async {
             let body = Bytes::from(load.await.map_err(Status::from)?.encode_to_vec());
             let ttl = match class {

@@ -2,6 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cache::Kind;
+use crate::telemetry;
+
+/// What became of a read.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    Hit,
+    Miss,
+    Bypassed,
+}
+
 /// Counters of one kind.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -15,6 +26,17 @@ pub struct Counters {
 impl Counters {
     pub fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a read here and in the metrics.
+    pub fn read_as(&self, kind: Kind, outcome: Outcome) {
+        let (counter, name) = match outcome {
+            Outcome::Hit => (&self.hits, "hit"),
+            Outcome::Miss => (&self.misses, "miss"),
+            Outcome::Bypassed => (&self.bypassed, "bypassed"),
+        };
+        Self::add(counter);
+        telemetry::cache_read(kind.as_str(), name);
     }
 
     pub fn read(&self) -> KindStats {
