@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::{self, Caller, Scope};
+use crate::backup::{self, command::BackupCommand};
 use crate::clock::{Clock, system_rng};
 use crate::config::Config;
 use crate::documents::extract::worker;
@@ -84,6 +85,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Backups.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// API keys.
     #[command(subcommand)]
     Apikey(ApiKeyCommand),
@@ -186,6 +190,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ingest { source, json } => {
             with_ingest(&config, async |ingest| ingest_now(&ingest, source.as_deref(), json).await).await
         }
+        Command::Backup(command) => backup::command::run(&config, command).await,
         Command::Apikey(command) => api_key(&config, command).await,
         Command::Model(ModelCommand::Import) => {
             let folder = config.model_dir();
@@ -404,12 +409,14 @@ fn spinner(show: bool, message: &'static str) -> ProgressBar {
     bar
 }
 
-fn say(line: &str) {
+/// Prints a line.
+pub(crate) fn say(line: &str) {
     // Whoever reads may have gone, as `head` does; then there is nobody to tell.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
+/// Prints a value as one line of JSON.
+pub(crate) fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     say(&serde_json::to_string(value)?);
     Ok(())
 }

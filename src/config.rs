@@ -54,6 +54,16 @@ pub struct Config {
     pub cache_list_ttl_seconds: u64,
     /// How long cached completions and vectors of queries are kept.
     pub cache_session_ttl_seconds: u64,
+    /// Where backups are: a folder, or `s3://bucket/prefix` with the usual `AWS_*` variables; `<data_dir>/backups` when not set.
+    pub backup_url: Option<String>,
+    /// A file with 64 hexadecimal digits: the key that backups are encrypted with; they are not when this is not set.
+    pub backup_key_file: Option<PathBuf>,
+    /// Days that every backup is kept for.
+    pub backup_keep_days: u32,
+    /// Weeks of each of which the newest backup is kept beyond that.
+    pub backup_keep_weeks: u32,
+    /// Months of each of which the newest backup is kept beyond that.
+    pub backup_keep_months: u32,
     /// Most database connections of this process.
     pub database_connections: u32,
     /// Where the private Postgres, the model and the sample feeds live.
@@ -150,6 +160,11 @@ impl Default for Config {
             cache_entity_ttl_seconds: 30 * 60,
             cache_list_ttl_seconds: 60 * 60,
             cache_session_ttl_seconds: 15 * 60,
+            backup_url: None,
+            backup_key_file: None,
+            backup_keep_days: 7,
+            backup_keep_weeks: 0,
+            backup_keep_months: 0,
             database_connections: 16,
             data_dir: "./.euhub".into(),
             pg_bin: None,

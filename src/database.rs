@@ -3,9 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
 
 /// Our own schema; the job queue brings its own.
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -46,4 +46,40 @@ pub async fn pending(db: &PgPool) -> anyhow::Result<Option<String>> {
     let missing = MIGRATOR.iter().rfind(|wanted| !applied.iter().any(|done| done.version == wanted.version));
     Ok(missing
         .map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))))
+}
+
+/// The newest migration of a schema; 0 when there is none. Named in full, as it may be called under any search path.
+pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    if !has_migrations(connection).await? {
+        return Ok(0);
+    }
+    let newest = "SELECT coalesce(max(version), 0) FROM public._sqlx_migrations WHERE success";
+    sqlx::query_scalar(newest).fetch_one(connection).await
+}
+
+/// The migrations of a schema that are not those of this program, in words.
+pub async fn changed_migrations(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    if !has_migrations(connection).await? {
+        return Ok(Vec::new());
+    }
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM public._sqlx_migrations ORDER BY version")
+            .fetch_all(connection)
+            .await?;
+    let problem = |(version, checksum): &(i64, Vec<u8>)| match MIGRATOR
+        .iter()
+        .find(|migration| migration.version == *version)
+    {
+        None => Some(format!("migration {version} is not known to this program")),
+        Some(migration) if migration.checksum.as_ref() != checksum.as_slice() => {
+            Some(format!("migration {version} is another than this program's"))
+        }
+        Some(_) => None,
+    };
+    Ok(applied.iter().filter_map(problem).collect())
+}
+
+async fn has_migrations(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let found = "SELECT to_regclass('public._sqlx_migrations') IS NOT NULL";
+    sqlx::query_scalar(found).fetch_one(connection).await
 }

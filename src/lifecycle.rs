@@ -24,7 +24,7 @@ use crate::articles::watch::NewArticles;
 use crate::auth::Authorizer;
 use crate::cache::{Cache, Lifetimes};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::documents::extract::worker::Extractor;
 use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use crate::ingest::Ingest;
@@ -61,28 +61,50 @@ pub struct Roles {
     pub worker: bool,
 }
 
-/// The database, and the private server behind it where one was started.
+/// The database server: that of `DATABASE_URL`, or a private one.
+#[derive(Debug)]
+pub struct Server {
+    /// How to connect to the database.
+    pub url: Secret,
+    private: Option<EmbeddedPostgres>,
+}
+
+impl Server {
+    /// Starts the private server where no `DATABASE_URL` is set; connects to nothing.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(url) = &config.database_url {
+            return Ok(Self { url: url.clone(), private: None });
+        }
+        let mut embedded = EmbeddedConfig::new(&config.data_dir);
+        embedded.pg_bin.clone_from(&config.pg_bin);
+        let server = EmbeddedPostgres::start(embedded).await?;
+        Ok(Self { url: Secret::new(server.url()), private: Some(server) })
+    }
+
+    /// Stops the private server if this process started it.
+    pub async fn close(self) -> anyhow::Result<()> {
+        match self.private {
+            Some(server) => Ok(server.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The database, and the server behind it.
 #[derive(Debug)]
 pub struct Database {
     /// The pool.
     pub pool: PgPool,
-    server: Option<EmbeddedPostgres>,
+    /// Where it is.
+    pub server: Server,
 }
 
 impl Database {
     /// Connects to `DATABASE_URL`, or starts the private server.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (url, server) = match &config.database_url {
-            Some(url) => (url.expose().to_owned(), None),
-            None => {
-                let mut embedded = EmbeddedConfig::new(&config.data_dir);
-                embedded.pg_bin.clone_from(&config.pg_bin);
-                let server = EmbeddedPostgres::start(embedded).await?;
-                (server.url(), Some(server))
-            }
-        };
+        let server = Server::open(config).await?;
         // The message of the driver may hold the address, and with it a password.
-        let pool = database::pool(&url, config.database_connections)
+        let pool = database::pool(server.url.expose(), config.database_connections)
             .map_err(|_| anyhow!("DATABASE_URL is not valid"))?;
         pool.acquire().await.map_err(|_| {
             anyhow!("the database of DATABASE_URL cannot be reached: is it up, and the address right?")
@@ -104,10 +126,7 @@ impl Database {
     pub async fn close(self) -> anyhow::Result<()> {
         // Whoever still holds a connection after the drain has lost it.
         let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
-        if let Some(server) = self.server {
-            server.stop().await?;
-        }
-        Ok(())
+        self.server.close().await
     }
 }
 

@@ -70,7 +70,7 @@ impl Binaries {
 }
 
 /// The folders of the system's installations: the one that `pg_config` tells of, and those of Debian's and Red Hat's packages.
-fn system_dirs() -> Vec<PathBuf> {
+pub(crate) fn system_dirs() -> Vec<PathBuf> {
     let mut dirs: Vec<_> = pg_config(Path::new("pg_config"), "--bindir").into_iter().collect();
     for (root, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")] {
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
@@ -101,7 +101,7 @@ fn pg_config(program: &Path, option: &str) -> Option<PathBuf> {
 }
 
 /// The number in `postgres (PostgreSQL) 18.4 (Debian ...)` or `... 19beta1`.
-fn major_version(text: &str) -> Option<u32> {
+pub(crate) fn major_version(text: &str) -> Option<u32> {
     let number = text.split_whitespace().nth(2)?;
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
     number[..digits].parse().ok()

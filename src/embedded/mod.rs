@@ -9,7 +9,7 @@
 //! its folder; those over the loopback port need the password.
 
 mod account;
-mod binaries;
+pub(crate) mod binaries;
 mod cluster;
 mod server;
 
