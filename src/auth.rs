@@ -272,9 +272,9 @@ impl Call {
     }
 }
 
-/// Whether an RPC may change what others read: not so administration's own service, which has keys and the cache.
+/// Whether an RPC may change what others read: not so administration's own service, which has keys and the cache, nor backups.
 pub fn may_change(path: &str) -> bool {
-    matches!(required_scope(path), Some(Scope::Admin | Scope::Backup))
+    required_scope(path) == Some(Scope::Admin)
         && !only_reads(path)
         && !path.starts_with("/euhub.v1.AdminService/")
 }
@@ -321,6 +321,7 @@ fn required_scope(path: &str) -> Option<Scope> {
             "GetSuggestion" | "ListSuggestions" => Some(Scope::Read),
             _ => Some(Scope::Admin),
         },
+        "euhub.v1.BackupService" => Some(Scope::Backup),
         _ => Some(Scope::Admin),
     }
 }
@@ -360,6 +361,7 @@ mod tests {
         }
         assert_eq!(required_scope("/euhub.v1.SearchService/SearchArticles"), Some(Scope::Read));
         assert_eq!(required_scope("/euhub.v1.SuggestionService/VoteSuggestion"), Some(Scope::Suggest));
+        assert_eq!(required_scope("/euhub.v1.BackupService/AnythingNew"), Some(Scope::Backup));
         assert_eq!(required_scope("/euhub.v1.AdminService/GetStatus"), None);
     }
 

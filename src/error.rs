@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::backup::BackupError;
 use crate::llm::LlmError;
 use crate::search::embedding::ModelError;
 use crate::telemetry;
@@ -73,6 +74,9 @@ pub enum Error {
     /// The language model.
     #[error("language model: {0}")]
     Llm(#[from] LlmError),
+    /// A backup.
+    #[error("{0}")]
+    Backup(#[source] BackupError),
     /// What came of a read that several calls shared.
     #[error("{}", .0.message())]
     Shared(#[from] Status),
@@ -103,6 +107,15 @@ fn summary(violations: &[Violation]) -> String {
         text.push_str(&violation.description);
     }
     text
+}
+
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Database(error) => Self::Database(error),
+            error => Self::Backup(error),
+        }
+    }
 }
 
 impl From<Vec<Violation>> for Error {
@@ -165,6 +178,22 @@ impl From<Error> for Status {
                 }
                 DatabaseFault::Other => {
                     telemetry::fault("database", &error);
+                    message = "internal error".into();
+                    (Code::Internal, "INTERNAL")
+                }
+            },
+            Error::Backup(cause) => match cause {
+                BackupError::NotFound(_) | BackupError::Id(_) => (Code::NotFound, "NOT_FOUND"),
+                BackupError::Running(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
+                BackupError::Refused(_) => (Code::FailedPrecondition, "BACKUP_REFUSED"),
+                BackupError::Storage { .. } => {
+                    telemetry::fault("backup", cause);
+                    details.set_retry_info(Some(RETRY_DELAY));
+                    message = "the storage of backups cannot be used".into();
+                    (Code::Unavailable, "BACKUP_STORAGE_UNAVAILABLE")
+                }
+                _ => {
+                    telemetry::fault("backup", cause);
                     message = "internal error".into();
                     (Code::Internal, "INTERNAL")
                 }
@@ -237,6 +266,15 @@ mod tests {
             (Error::Stopping, Code::Unavailable, "STOPPING"),
             (sqlx::Error::PoolTimedOut.into(), Code::Unavailable, "DATABASE_UNAVAILABLE"),
             (sqlx::Error::RowNotFound.into(), Code::Internal, "INTERNAL"),
+            (BackupError::NotFound("backup x".into()).into(), Code::NotFound, "NOT_FOUND"),
+            (BackupError::Running("backup x".into()).into(), Code::AlreadyExists, "ALREADY_EXISTS"),
+            (BackupError::Refused("no".into()).into(), Code::FailedPrecondition, "BACKUP_REFUSED"),
+            (BackupError::Setting("/etc/secret".into()).into(), Code::Internal, "INTERNAL"),
+            (
+                BackupError::Database(sqlx::Error::PoolTimedOut).into(),
+                Code::Unavailable,
+                "DATABASE_UNAVAILABLE",
+            ),
             (Error::Internal("/etc/secret".into()), Code::Internal, "INTERNAL"),
         ];
         for (error, code, reason) in table {

@@ -22,6 +22,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::articles::watch::NewArticles;
 use crate::auth::Authorizer;
+use crate::backup::Backups;
+use crate::backup::service::BackupService;
 use crate::cache::{Cache, Lifetimes};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
@@ -189,13 +191,18 @@ pub async fn run(
             llm: ingest.llm.clone(),
             thresholds: config.suggestions,
         };
+        let backups = BackupService {
+            db: database.pool.clone(),
+            backups: Backups::open(&config, database.server.url.clone(), clock.clone())?,
+            clock: clock.clone(),
+        };
         if roles.worker {
-            tasks.spawn(jobs::work(
-                ingest.clone(),
-                suggestions.clone(),
-                config.worker_concurrency,
-                stopping.clone(),
-            ));
+            let services = jobs::Services {
+                ingest: ingest.clone(),
+                suggestions: suggestions.clone(),
+                backups: backups.clone(),
+            };
+            tasks.spawn(jobs::work(services, config.worker_concurrency, stopping.clone()));
         }
         if let Some(listener) = grpc {
             let cache = Cache::new(redis.clone(), Lifetimes::from(&config));
@@ -204,6 +211,7 @@ pub async fn run(
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,
                 suggestions,
+                backups,
                 extractor: Extractor::this_program(),
                 new_articles: NewArticles::listen(database.pool.clone(), stopping.clone()),
                 authorizer: Authorizer::new(
@@ -217,6 +225,7 @@ pub async fn run(
                 plan: Arc::clone(&plan),
                 clock: clock.clone(),
                 public_read: config.public_read,
+                stopping: stopping.clone(),
             };
             let core = server::core(parts, health)?;
             upstream = Some(server::in_process(core.clone()));

@@ -24,6 +24,8 @@ use crate::admin::rpc::AdminRpc;
 use crate::articles::rpc::ArticleRpc;
 use crate::articles::watch::NewArticles;
 use crate::auth::{self, Authorizer, Caller};
+use crate::backup::rpc::BackupRpc;
+use crate::backup::service::BackupService;
 use crate::cache::{Cache, Kind};
 use crate::clock::Clock;
 use crate::documents::extract::worker::Extractor;
@@ -35,6 +37,7 @@ use crate::keywords::rpc::KeywordRpc;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
 use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
+use crate::proto::backup_service_server::{BackupServiceServer, SERVICE_NAME as BACKUP};
 use crate::proto::document_service_server::{DocumentServiceServer, SERVICE_NAME as DOCUMENT};
 use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
@@ -51,7 +54,8 @@ use crate::telemetry;
 use crate::telemetry::calls::{Methods, measure};
 
 /// Every service, for health.
-pub const SERVICES: [&str; 8] = [ADMIN, ARTICLE, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
+pub const SERVICES: [&str; 9] =
+    [ADMIN, ARTICLE, BACKUP, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
 
 /// Longest time for a call, unless the caller asks for less.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -69,6 +73,8 @@ pub struct Parts {
     pub ingest: Ingest,
     /// Proposals of keywords.
     pub suggestions: Suggestions,
+    /// Backups.
+    pub backups: BackupService,
     /// Reads uploaded files.
     pub extractor: Extractor,
     /// Wakes watchers.
@@ -81,6 +87,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Reading needs no key.
     pub public_read: bool,
+    /// Ends what would go on for ever.
+    pub stopping: CancellationToken,
 }
 
 /// Every service behind deadline and authorization; the same for a socket and for the edge in this process.
@@ -124,6 +132,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     };
     let router = Routes::new(limited!(AdminServiceServer::new(admin)))
         .add_service(limited!(ArticleServiceServer::new(articles)))
+        .add_service(limited!(BackupServiceServer::new(BackupRpc::new(parts.backups, parts.stopping))))
         .add_service(limited!(DocumentServiceServer::new(DocumentRpc { documents })))
         .add_service(limited!(KeywordServiceServer::new(keywords)))
         .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))

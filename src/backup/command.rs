@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Backup, Backups, Check, Depth, Manifest, Progress, Restored, Target};
+use super::{Backup, Backups, Check, Depth, Id, Manifest, Progress, Restored, Target};
 use crate::cli::{say, say_json};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -151,7 +151,7 @@ async fn verify(backups: &Backups, name: &str, depth: Depth, json: bool) -> anyh
 
 async fn restore(backups: &Backups, name: &str, target: Option<Target>, json: bool) -> anyhow::Result<()> {
     let backup = backups.find(name).await?;
-    let target = target.unwrap_or_else(|| Target::New(new_name(&backup)));
+    let target = target.unwrap_or_else(|| Target::New(new_name(&backup.id)));
     let restored: Restored =
         shown(json, async |progress| backups.restore(&backup, &target, progress).await).await?;
     if json {
@@ -192,8 +192,8 @@ async fn prune(backups: &Backups, dry: bool, json: bool) -> anyhow::Result<()> {
 }
 
 /// The name of the database that a backup goes to when none is given.
-pub(super) fn new_name(backup: &Backup) -> String {
-    format!("euhub_{}", backup.id.as_str().to_ascii_lowercase().replace('-', "_"))
+pub(super) fn new_name(id: &Id) -> String {
+    format!("euhub_{}", id.as_str().to_ascii_lowercase().replace('-', "_"))
 }
 
 /// Says how a verification ended; what is not right is an error.

@@ -72,4 +72,16 @@ impl BackupError {
         let doing = doing.into();
         move |source| Self::Storage { doing, source }
     }
+
+    /// What is kept of it where administrators read: without the texts of libraries, which the log has.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Database(_) => "the database failed: the log of the worker says more".into(),
+            Self::Io(_) => "the worker failed: its log says more".into(),
+            Self::Storage { doing, .. } => {
+                format!("storage failed, {doing}: the log of the worker says more")
+            }
+            error => error.to_string(),
+        }
+    }
 }

@@ -10,7 +10,10 @@ pub mod manifest;
 mod pack;
 mod prune;
 mod restore;
+pub mod rpc;
+pub mod service;
 pub mod storage;
+mod store;
 mod tool;
 mod verify;
 

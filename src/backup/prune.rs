@@ -9,6 +9,7 @@ use super::Backups;
 use super::catalog::Backup;
 use super::error::Result;
 use super::manifest::Id;
+use super::storage::Stored;
 
 /// How many verified backups stay, however old they are.
 const VERIFIED: usize = 2;
@@ -99,13 +100,14 @@ impl Backups {
             pruned.removed.push(id);
         }
         let orphans = entries.iter().filter(|entry| !entry.has_manifest);
-        let files = orphans.flat_map(|entry| entry.dump.iter().chain(&entry.check));
-        for file in files.filter(|file| file.time < now - ORPHAN) {
+        let orphans: Vec<Stored> =
+            orphans.flat_map(|entry| entry.dump.iter().chain(&entry.check)).cloned().collect();
+        for file in orphans.into_iter().filter(|file| file.time < now - ORPHAN) {
             if !dry {
                 self.storage.delete(&file.name).await?;
             }
             pruned.bytes += file.size;
-            pruned.orphans.push(file.name.clone());
+            pruned.orphans.push(file.name);
         }
         for path in self.storage.torn(now - ORPHAN)? {
             pruned.bytes += path.metadata()?.len();

@@ -110,8 +110,42 @@ pub const RELATE_KEYWORDS: Kind = Kind {
     priority: BULK,
 };
 
+/// Makes a backup.
+pub const CREATE_BACKUP: Kind = Kind {
+    task: "create_backup",
+    description: "Makes a backup, restores it into a database of its own, and compares every table.",
+    schedule: Some(Schedule::Daily { hour: 1, minute: 0 }),
+    max_attempts: 8,
+    priority: PIPELINE,
+};
+/// Verifies a backup.
+pub const VERIFY_BACKUP: Kind = Kind {
+    task: "verify_backup",
+    description: "Proves that a backup is what its manifest says.",
+    schedule: None,
+    max_attempts: 3,
+    priority: ASKED,
+};
+/// Restores a backup.
+pub const RESTORE_BACKUP: Kind = Kind {
+    task: "restore_backup",
+    description: "Restores a backup into a new database.",
+    schedule: None,
+    // Whoever waits for it decides what comes next.
+    max_attempts: 1,
+    priority: ASKED,
+};
+/// Removes old backups.
+pub const PRUNE_BACKUPS: Kind = Kind {
+    task: "prune_backups",
+    description: "Removes backups that are past their time, and files that belong to none.",
+    schedule: Some(Schedule::Daily { hour: 4, minute: 0 }),
+    max_attempts: 8,
+    priority: BULK,
+};
+
 /// Every kind of job, in the order of the pipeline.
-pub static KINDS: [Kind; 9] = [
+pub static KINDS: [Kind; 13] = [
     ENQUEUE_DUE_FEEDS,
     INGEST_FEED,
     ANALYZE_ARTICLES,
@@ -121,6 +155,10 @@ pub static KINDS: [Kind; 9] = [
     EVALUATE_SUGGESTIONS,
     REVIEW_KEYWORDS,
     RELATE_KEYWORDS,
+    CREATE_BACKUP,
+    VERIFY_BACKUP,
+    RESTORE_BACKUP,
+    PRUNE_BACKUPS,
 ];
 
 /// The kinds that follow the one with this task; all of them when there is none.

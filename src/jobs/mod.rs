@@ -18,6 +18,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::service::BackupService;
 use crate::clock::Clock;
 use crate::ingest::Ingest;
 use crate::jobs::kinds::KINDS;
@@ -32,6 +33,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(20);
 /// How often the queue is looked at for the metrics.
 const WATCH: Duration = Duration::from_secs(15);
+/// How often storage is looked at for the metrics.
+const WATCH_BACKUPS: Duration = Duration::from_secs(600);
 /// How long a worker that lost the database stands still.
 const RETRY: Duration = Duration::from_secs(2);
 /// Brings the queue's own schema up to date.
@@ -42,23 +45,29 @@ pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
         .context("migrate the job queue")
 }
 
+/// What jobs work with. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// The pipeline.
+    pub ingest: Ingest,
+    /// Proposals of keywords.
+    pub suggestions: Suggestions,
+    /// Backups.
+    pub backups: BackupService,
+}
+
 /// Works on every job and schedule until `stopping`. When the database is away the worker stands still and begins again.
-pub async fn work(
-    ingest: Ingest,
-    suggestions: Suggestions,
-    concurrency: usize,
-    stopping: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn work(services: Services, concurrency: usize, stopping: CancellationToken) -> anyhow::Result<()> {
     // Connections of its own: a crowd of requests must not starve the queue, nor the queue the requests.
     let connections = u32::try_from(concurrency).unwrap_or(u32::MAX).saturating_add(2);
     let queue = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(LEASE / 2)
-        .connect_lazy_with((*ingest.db.connect_options()).clone());
-    tokio::spawn(watch_queue(queue.clone(), ingest.clock.clone(), stopping.clone()));
+        .connect_lazy_with((*services.ingest.db.connect_options()).clone());
+    tokio::spawn(watch_queue(queue.clone(), services.ingest.clock.clone(), stopping.clone()));
+    tokio::spawn(watch_backups(services.backups.clone(), stopping.clone()));
     while !stopping.is_cancelled() {
-        let (ingest, suggestions) = (ingest.clone(), suggestions.clone());
-        let ended = match worker(ingest, suggestions, queue.clone(), concurrency, stopping.clone()).await {
+        let ended = match worker(services.clone(), queue.clone(), concurrency, stopping.clone()).await {
             Ok(worker) => worker.run().await.map_err(Into::into),
             Err(error) => Err(error),
         };
@@ -86,9 +95,21 @@ async fn watch_queue(db: PgPool, clock: Clock, stopping: CancellationToken) {
     }
 }
 
+/// Keeps the metrics of the backups at what is in storage, whoever made them.
+async fn watch_backups(backups: BackupService, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        if let Err(error) = backups.observe().await {
+            telemetry::degraded("backup", &error);
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(WATCH_BACKUPS) => {}
+        }
+    }
+}
+
 async fn worker(
-    ingest: Ingest,
-    suggestions: Suggestions,
+    Services { ingest, suggestions, backups }: Services,
     queue: PgPool,
     concurrency: usize,
     stopping: CancellationToken,
@@ -107,6 +128,7 @@ async fn worker(
         .pg_pool(queue)
         .add_extension(ingest)
         .add_extension(suggestions)
+        .add_extension(backups)
         .concurrency(concurrency)
         .poll_interval(Duration::from_secs(1))
         .worker_recovery(recovery)
@@ -122,6 +144,10 @@ async fn worker(
         .define_job::<tasks::EvaluateSuggestions>()
         .define_job::<tasks::ReviewKeywords>()
         .define_job::<tasks::RelateKeywords>()
+        .define_job::<tasks::CreateBackup>()
+        .define_job::<tasks::VerifyBackup>()
+        .define_job::<tasks::RestoreBackup>()
+        .define_job::<tasks::PruneBackups>()
         .with_crons(crontabs)
         .on(AfterJobRun, move |ended| {
             let status = status.clone();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tonic::{Code, Status};
 
+use crate::backup::service::BackupService;
 use crate::error::Error;
 use crate::ingest::{Ingest, store};
 use crate::jobs::{kinds, store as jobs};
@@ -12,6 +13,7 @@ use crate::keywords::{link, relations, review};
 use crate::llm;
 use crate::sentiment::{aggregate, store as sentiment};
 use crate::suggestions::service::Suggestions;
+use crate::telemetry;
 
 /// Articles without analysis, and without an answer of the language model, that the hourly sweep picks up at most.
 const SWEEP: i64 = 1_000;
@@ -22,8 +24,13 @@ const EMBED_BATCH: i64 = 50;
 
 /// An error as it is kept and shown to administrators; what they must not see is logged instead.
 fn report(error: Error) -> String {
-    if let Error::Llm(error) = &error {
-        return format!("language model: {error}");
+    match &error {
+        Error::Llm(error) => return format!("language model: {error}"),
+        Error::Backup(error) => {
+            telemetry::fault("backup", error);
+            return error.told();
+        }
+        _ => {}
     }
     match Status::from(error) {
         status if status.code() == Code::Internal => "internal error: the log of the worker says more".into(),
@@ -173,6 +180,69 @@ impl TaskHandler for RelateKeywords {
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
         let Ingest { db, clock, .. } = pipeline(&context)?;
         relations::rebuild(db, clock.now()).await.map(|_| ()).map_err(report)
+    }
+}
+
+fn backups(context: &WorkerContext) -> Result<&BackupService, String> {
+    context.get_ext::<BackupService>().ok_or_else(|| "the worker has no backups".to_owned())
+}
+
+/// Whether a job that fails is tried again.
+fn again(context: &WorkerContext) -> bool {
+    context.job().attempts() < context.job().max_attempts()
+}
+
+/// Daily at 01:00, or asked for: a backup, restored and compared.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CreateBackup {
+    run_id: Option<i64>,
+}
+
+impl TaskHandler for CreateBackup {
+    const IDENTIFIER: &'static str = kinds::CREATE_BACKUP.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        backups(&context)?.run_create(self.run_id, again(&context)).await.map_err(report)
+    }
+}
+
+/// Asked for: proof that a backup is what its manifest says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct VerifyBackup {
+    run_id: i64,
+}
+
+impl TaskHandler for VerifyBackup {
+    const IDENTIFIER: &'static str = kinds::VERIFY_BACKUP.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        backups(&context)?.run_verify(self.run_id, again(&context)).await.map_err(report)
+    }
+}
+
+/// Asked for: a backup in a new database.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RestoreBackup {
+    run_id: i64,
+}
+
+impl TaskHandler for RestoreBackup {
+    const IDENTIFIER: &'static str = kinds::RESTORE_BACKUP.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        backups(&context)?.run_restore(self.run_id).await.map(|_| ()).map_err(report)
+    }
+}
+
+/// Daily at 04:00: what is past its time goes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PruneBackups {}
+
+impl TaskHandler for PruneBackups {
+    const IDENTIFIER: &'static str = kinds::PRUNE_BACKUPS.task;
+
+    async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
+        backups(&context)?.run_prune().await.map(|_| ()).map_err(report)
     }
 }
 

@@ -164,6 +164,16 @@ metrics! {
         "Jobs in the queue: `waiting`, `running` or `failed` for good.";
     job_queue_oldest: gauge "job.queue.oldest_age" "s" []
         "How long the job that is due longest has waited.";
+    backup_runs: counter "backup.runs" "" ["operation", "outcome"]
+        "Backups made (`create`), verified, restored (`restore`) and pruned: `succeeded` or `failed`.";
+    backup_duration: long_seconds "backup.duration" "s" ["operation"]
+        "Time of making, verifying, restoring and pruning backups.";
+    backup_last_success: gauge "backup.last_success_timestamp" "s" []
+        "When the newest good backup was made, in seconds since 1970.";
+    backup_verified: gauge "backup.verified_timestamp" "s" []
+        "When a backup was last restored and found to be what it promises, in seconds since 1970.";
+    backup_size: gauge "backup.size" "By" []
+        "Bytes of the newest good backup.";
     ingest_articles: counter "ingest.articles" "" ["source", "outcome"]
         "Entries of feeds that were fetched: `new`, `duplicate` or `failed`.";
     ingest_runs: counter "ingest.runs" "" ["source", "outcome"]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use opentelemetry::KeyValue;
 use tokio::time::Instant;
 use tonic::Status;
@@ -199,6 +200,27 @@ pub fn job_ended(job: &str, duration: Duration, failed: bool) {
     let outcome = if failed { "failed" } else { "succeeded" };
     metrics().job_runs.add(1, &[job.clone(), KeyValue::new("outcome", outcome)]);
     metrics().job_duration.record(duration.as_secs_f64(), &[job]);
+}
+
+/// Work on backups ended.
+pub fn backup_ended(operation: &str, duration: Duration, failed: bool) {
+    let operation = KeyValue::new("operation", operation.to_owned());
+    let outcome = if failed { "failed" } else { "succeeded" };
+    metrics().backup_runs.add(1, &[operation.clone(), KeyValue::new("outcome", outcome)]);
+    metrics().backup_duration.record(duration.as_secs_f64(), &[operation]);
+}
+
+/// The newest good backup.
+#[allow(clippy::cast_precision_loss, reason = "seconds since 1970 and bytes stay far below 2^52")]
+pub fn newest_backup(time: DateTime<Utc>, size: u64) {
+    metrics().backup_last_success.record(time.timestamp() as f64, &[]);
+    metrics().backup_size.record(size as f64, &[]);
+}
+
+/// A backup was restored and compared at `time`, the last that was.
+#[allow(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^52")]
+pub fn verified_backup(time: DateTime<Utc>) {
+    metrics().backup_verified.record(time.timestamp() as f64, &[]);
 }
 
 /// The job queue, as it stands.

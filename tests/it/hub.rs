@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use euhub::articles::watch::NewArticles;
 use euhub::auth::{Authorizer, generate_key};
+use euhub::backup::Backups;
+use euhub::backup::service::BackupService;
 use euhub::cache::{Cache, Lifetimes};
 use euhub::clock::{Clock, system_rng};
-use euhub::config::Config;
+use euhub::config::{Config, Secret};
 use euhub::database;
 use euhub::documents::extract::worker::Extractor;
 use euhub::embedded::EmbeddedPostgres;
@@ -65,11 +67,14 @@ pub struct Hub {
     pub rest: SocketAddr,
     /// Address of the gRPC server.
     pub grpc: SocketAddr,
-    /// A key with the scope `admin`.
+    /// Its backups, in a folder of its own.
+    pub backups: BackupService,
+    /// A key with the scopes `admin` and `backup`.
     pub admin_key: String,
     /// Ends the servers.
     pub stopping: CancellationToken,
     client: reqwest::Client,
+    _folder: TempDir,
 }
 
 impl Drop for Hub {
@@ -96,6 +101,12 @@ impl Answer {
     pub fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()
+    }
+
+    /// That this is an error of that status, in both its forms.
+    pub fn error(&self, http: u16, status: &str) {
+        assert_eq!(self.status, http, "{}", self.text);
+        assert_eq!(self.json()["error"]["status"], status, "{}", self.text);
     }
 
     /// The field of the first violation, of an answer that must be a 400.
@@ -166,7 +177,7 @@ impl Hub {
         let stopping = CancellationToken::new();
         let (key, hash) = generate_key(&mut system_rng());
         let clock = Clock::system();
-        let scopes = ["admin".to_owned()];
+        let scopes = ["admin".to_owned(), "backup".to_owned()];
         euhub::admin::store::insert_api_key(&db, "test", &hash, &scopes, clock.now(), None).await.unwrap();
 
         let ingest = Ingest { llm: llm.clone(), ..ingest(db.clone()) };
@@ -174,16 +185,20 @@ impl Hub {
         let embedder = (kind != Kind::WithoutModel).then(embedder);
         let suggestions = Suggestions { llm, ..suggestions(db.clone(), embedder.clone()) };
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let backups = backups(&db, &database_url, folder.path());
         let parts = Parts {
             search: Search { db: db.clone(), cache: cache.clone(), embedder },
             ingest: ingest.clone(),
             suggestions,
+            backups: backups.clone(),
             extractor: Extractor::new(env!("CARGO_BIN_EXE_euhub").into()),
             new_articles: NewArticles::listen(db.clone(), stopping.clone()),
             authorizer: Authorizer::new(db.clone(), clock.clone(), public_read, None, Vec::new()).unwrap(),
             plan: Arc::clone(&plan),
             clock,
             public_read,
+            stopping: stopping.clone(),
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -202,7 +217,19 @@ impl Hub {
         // reqwest wants a provider for TLS even where nothing uses it; another test may have set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { db, database_url, ingest, cache, rest, grpc, admin_key: key, stopping, client }
+        Self {
+            db,
+            database_url,
+            ingest,
+            cache,
+            rest,
+            grpc,
+            backups,
+            admin_key: key,
+            stopping,
+            client,
+            _folder: folder,
+        }
     }
 
     /// A request that is not sent yet; `path` begins with `/`.
@@ -271,6 +298,18 @@ pub fn embedder() -> Arc<Embedder> {
 /// The project's folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// Backups of a database in `folder`, by the programs that the tests' server comes from.
+pub fn backups(db: &PgPool, database_url: &str, folder: &Path) -> BackupService {
+    let config = Config {
+        backup_url: Some(folder.join("backups").display().to_string()),
+        pg_bin: crate::embedded::config(folder).pg_bin,
+        ..Config::default()
+    };
+    let clock = Clock::system();
+    let backups = Backups::open(&config, Secret::new(database_url), clock.clone()).unwrap();
+    BackupService { db: db.clone(), backups, clock }
 }
 
 async fn ground() -> &'static Ground {

@@ -7,7 +7,7 @@ use euhub::auth::Caller;
 use euhub::clock::Clock;
 use euhub::ingest::store::enqueue_due_feeds;
 use euhub::ingest::{Ingest, store};
-use euhub::jobs;
+use euhub::jobs::{self, Services};
 use euhub::sources::service as sources;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -28,8 +28,7 @@ impl Worker {
         let stopping = CancellationToken::new();
         // The model has no part in this, and takes its time.
         let ingest = Ingest { embedder: None, ..hub.ingest.clone() };
-        let suggestions = suggestions(hub.db.clone(), None);
-        let work = jobs::work(ingest, suggestions, 2, stopping.clone());
+        let work = jobs::work(services(hub, ingest), 2, stopping.clone());
         let task = tokio::spawn(async move { work.await.unwrap() });
         Self { stopping, task }
     }
@@ -39,6 +38,11 @@ impl Worker {
         let stopped = tokio::time::timeout(Duration::from_secs(30), self.task).await;
         stopped.expect("a worker stops in time").unwrap();
     }
+}
+
+/// What a Hub's worker works with.
+pub fn services(hub: &Hub, ingest: Ingest) -> Services {
+    Services { ingest, suggestions: suggestions(hub.db.clone(), None), backups: hub.backups.clone() }
 }
 
 pub async fn enqueue(db: &PgPool) -> i64 {

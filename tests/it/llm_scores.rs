@@ -7,7 +7,8 @@ use euhub::sentiment::store as sentiment;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::{Hub, suggestions};
+use crate::hub::Hub;
+use crate::jobs::services;
 use crate::llm::model::{Act, Model, tone, write};
 use crate::program::{FeedServer, add_source, rss, wait_for};
 
@@ -87,7 +88,7 @@ async fn each_article_gets_a_second_analysis_and_sums_stay_exact() {
     assert_eq!(aggregates(&hub).await, after, "a rebuild gives the same");
 
     let stopping = CancellationToken::new();
-    let worker = tokio::spawn(jobs::work(ingest, suggestions(hub.db.clone(), None), 2, stopping.clone()));
+    let worker = tokio::spawn(jobs::work(services(&hub, ingest), 2, stopping.clone()));
     wait_for("no waiting job", async || jobs_waiting(&hub).await == 0).await;
     stopping.cancel();
     worker.await.unwrap().unwrap();
@@ -137,7 +138,7 @@ async fn articles_from_before_the_model_came_are_swept_up_once() {
     let ingest = Ingest { llm: Some(model.llm()), ..before };
 
     let stopping = CancellationToken::new();
-    let worker = tokio::spawn(jobs::work(ingest, suggestions(hub.db.clone(), None), 2, stopping.clone()));
+    let worker = tokio::spawn(jobs::work(services(&hub, ingest), 2, stopping.clone()));
     let sweep = "SELECT graphile_worker.add_job('analyze_left_over')";
     let asked = "SELECT count(*) FROM article_sentiments WHERE analyzer = 'llm'";
     let sweeps =

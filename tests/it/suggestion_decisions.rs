@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::hub::{Hub, suggestions};
+use crate::jobs::services;
 use crate::keywords::{create, keyword, linked, number};
 use crate::paging::all;
 use crate::program::wait_for;
@@ -323,8 +324,8 @@ async fn the_nightly_job_evaluates_what_is_pending() {
     decide(&hub, &rejected, "reject", json!({"reason": "No."})).await.ok();
     let stopping = hub.stopping.child_token();
     let suggestions = suggestions(hub.db.clone(), None);
-    let worker =
-        tokio::spawn(euhub::jobs::work(hub.ingest.clone(), suggestions.clone(), 1, stopping.clone()));
+    let services = services(&hub, hub.ingest.clone());
+    let worker = tokio::spawn(euhub::jobs::work(services, 1, stopping.clone()));
     // What the cron does at 02:00.
     sqlx::query("SELECT graphile_worker.add_job('evaluate_suggestions', '{}'::json)")
         .execute(&hub.db)

@@ -34,17 +34,17 @@ macro_rules! checked_messages {
 
 checked_messages! {
     AnalyzeTextRequest ApiKey ApproveSuggestionRequest AutocompleteRequest CompareSentimentRequest
-    CreateApiKeyRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest
+    CreateApiKeyRequest CreateBackupRequest CreateKeywordRequest CreateSourceRequest CreateSuggestionRequest DeleteApiKeyRequest DeleteBackupRequest
     DeleteDocumentRequest DeleteKeywordRequest DeleteSourceRequest EvaluateSuggestionRequest
     ExportArticlesRequest ExportAuditEntriesRequest ExportOpmlRequest Feed FindSimilarArticlesRequest GetArticleRequest
-    GetArticleSentimentRequest GetCacheStatsRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest GetLlmStatsRequest
+    GetArticleSentimentRequest GetBackupRequest GetCacheStatsRequest GetDocumentRequest GetKeywordRequest GetKeywordSentimentRequest GetLlmStatsRequest
     GetSentimentTimelineRequest GetSourceHealthRequest GetSourceRequest GetStatusRequest GetSuggestionRequest GetSuggestionStatsRequest
     ImportOpmlRequest IngestSourceRequest InvalidateCacheRequest Keyword KeywordTerm ListApiKeysRequest ListArticlesRequest
-    ListAuditEntriesRequest ListDocumentsRequest ListJobsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
+    ListAuditEntriesRequest ListBackupsRequest ListDocumentsRequest ListJobsRequest ListKeywordArticlesRequest ListKeywordRelationsRequest ListKeywordsRequest
     ListSourceHealthRequest ListSourceRunsRequest ListSourcesRequest ListSuggestionEvaluationsRequest ListSuggestionsRequest
-    PreviewKeywordRequest PreviewSourceRequest RejectSuggestionRequest RunJobRequest SearchAdminRequest SearchArticlesRequest Source
+    PreviewKeywordRequest PreviewSourceRequest RejectSuggestionRequest RestoreBackupRequest RunJobRequest SearchAdminRequest SearchArticlesRequest Source
     Suggestion UpdateKeywordRequest
-    UpdateSourceRequest UploadDocumentRequest VoteSuggestionRequest WatchArticlesRequest
+    UpdateSourceRequest UploadDocumentRequest VerifyBackupRequest VoteSuggestionRequest WatchArticlesRequest WatchBackupRequest
 }
 
 fn violations<T: Validate>(message: &T) -> Vec<Violation> {

@@ -17,7 +17,7 @@ struct PatternCase {
 /// What a text without a pattern may be; two bytes a character, so that bytes are not taken for code points.
 const ANY_TEXT: (&str, &str) = ("", "é");
 
-const PATTERNS: [PatternCase; 13] = [
+const PATTERNS: [PatternCase; 14] = [
     PatternCase {
         pattern: r"^\P{Cc}*$",
         accepted: &["a", "", "Öl & Gas — 日本 👍"],
@@ -70,6 +70,12 @@ const PATTERNS: [PatternCase; 13] = [
         pattern: r"^([A-Za-z]{2,3})?$",
         accepted: &["en", "", "UND"],
         refused: &["e", "engl", "en-GB"],
+        fill: ("", "a"),
+    },
+    PatternCase {
+        pattern: r"^([a-z_][a-z0-9_]*)?$",
+        accepted: &["restored_2026", "", "_a"],
+        refused: &["2026", "A", "a-b", "a b", "a;", "é"],
         fill: ("", "a"),
     },
     PatternCase {
