@@ -24,7 +24,8 @@ const PART: usize = 8 << 20;
 const PARTS: usize = 4;
 /// Longest manifest that is read.
 const MAX_SMALL: u64 = 16 << 20;
-/// How often a request to a bucket is tried again, and for how long.
+/// How often a request to a bucket is tried again. Requests that hang count as well, and reading a whole dump is one request: only
+/// the number of tries ends them, not the time.
 const RETRIES: RetryConfig = RetryConfig {
     backoff: BackoffConfig {
         init_backoff: Duration::from_millis(100),
@@ -32,11 +33,11 @@ const RETRIES: RetryConfig = RetryConfig {
         base: 2.0,
     },
     max_retries: 5,
-    retry_timeout: Duration::from_secs(60),
+    retry_timeout: Duration::from_secs(24 * 60 * 60),
 };
-/// How long a bucket may take to accept a connection, and to answer.
+/// How long a bucket may take to accept a connection, and then to take a part or to give more bytes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A place for files with names. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -69,7 +70,8 @@ impl Storage {
         let options = ClientOptions::new()
             .with_allow_http(plain)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(ANSWER_TIMEOUT);
+            .with_timeout_disabled()
+            .with_read_timeout(ANSWER_TIMEOUT);
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .with_client_options(options)
