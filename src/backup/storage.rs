@@ -1,5 +1,6 @@
 //! Where backups are kept: a folder, or a bucket of anything that speaks S3.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,8 +186,14 @@ impl Storage {
                 .to_str()
                 .and_then(|name| name.rsplit_once('#'))
                 .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
-            if is_part && DateTime::<Utc>::from(entry.metadata()?.modified()?) < before {
-                torn.push(entry.path());
+            if !is_part {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(file) if DateTime::<Utc>::from(file.modified()?) < before => torn.push(entry.path()),
+                // It became whole, or was given up.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
         Ok(torn)
