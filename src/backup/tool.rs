@@ -191,7 +191,7 @@ impl Talk {
                 .or(told.strip_prefix("processing data for table "));
             if let Some(table) = table {
                 say(progress, format!("table {}", table.trim_matches('"')));
-            } else if text.contains("error") || text.contains("fatal") || text.contains("DETAIL") {
+            } else if [": error: ", ": detail: ", "DETAIL: "].iter().any(|kind| text.contains(kind)) {
                 if lines.len() == LAST_LINES {
                     lines.pop_front();
                 }
