@@ -110,13 +110,15 @@ impl Backups {
         let tools = Tools::find(&self.programs, manifest.tool_version).await?;
         let mut command = tools.alone("pg_restore");
         command.args(["--list"]);
-        let listed = self.feed(command, manifest, progress).await?;
+        // A listing quotes no name, and keeps each on its line.
+        let plain = |text: &str| text.replace('"', "");
+        let listed = plain(&self.feed(command, manifest, progress).await?);
         let missing: Vec<String> = manifest
             .tables
             .iter()
             .filter(|table| {
                 let (schema, table) = table.name.split_once('.').unwrap_or(("", &table.name));
-                let data = format!(" TABLE DATA {} {} ", schema.replace('"', ""), table.replace('"', ""));
+                let data = plain(&format!(" TABLE DATA {schema} {table} "));
                 !listed.lines().any(|line| line.contains(&data))
             })
             .map(|table| format!("table {} is not in its dump", table.name))
