@@ -112,7 +112,12 @@ impl Backups {
         command.args(["--list"]);
         // A listing quotes no name, and keeps each on its line.
         let plain = |text: &str| text.replace('"', "");
-        let listed = plain(&self.feed(command, manifest, progress).await?);
+        let listed = self.feed(command, manifest, progress).await.map_err(|error| match error {
+            // It needs no server: what it cannot read is no archive.
+            BackupError::Program(why) => BackupError::Corrupt { id: manifest.id.clone(), why },
+            error => error,
+        })?;
+        let listed = plain(&listed);
         let missing: Vec<String> = manifest
             .tables
             .iter()
