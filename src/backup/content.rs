@@ -9,11 +9,12 @@ use super::{Progress, say};
 /// How far a backup is, which a backup need not hold.
 pub(super) const NOT_DUMPED: &str = "public.backup_runs";
 
-/// How values are written, whatever the server's settings; long reads, and no waiting for locks.
+/// How values are written, whatever the server's settings; long reads, no waiting for locks, and an end when nobody listens any more, so
+/// that the lock of a backup that was killed does not outlive it for long.
 const SETTINGS: &str = "SELECT set_config(name, value, true) FROM (VALUES
     ('datestyle', 'ISO, YMD'), ('intervalstyle', 'iso_8601'), ('timezone', 'UTC'), ('extra_float_digits', '1'),
     ('bytea_output', 'hex'), ('search_path', 'pg_catalog'), ('statement_timeout', '0'), ('lock_timeout', '10s'),
-    ('idle_in_transaction_session_timeout', '0')) AS setting (name, value)";
+    ('idle_in_transaction_session_timeout', '0'), ('client_connection_check_interval', '1s')) AS setting (name, value)";
 
 /// A query for each table's rows and hash. A row's hash is the first sixteen bytes of the SHA-256 of its text; the table's is their sum
 /// in two halves, so that order does not matter and no pair of equal rows cancels out. What the server computes from other columns is

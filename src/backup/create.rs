@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
 use super::error::{BackupError, Result};
-use super::manifest::{Id, Manifest, Sequence, Table};
+use super::manifest::{Id, Manifest};
 use super::pack::Packer;
 use super::storage::Upload;
 use super::tool::Tools;
@@ -82,15 +82,13 @@ impl Backups {
 
         let mut transaction = connection.begin().await?;
         let snapshot = snapshot(&mut transaction).await?;
-        let numbers = async {
-            let sequences = content::sequences(&mut transaction).await?;
-            // Nobody listens: the dump says where it is.
-            let tables = content::tables(&mut transaction, &Progress::default()).await?;
-            Ok::<_, BackupError>((tables, sequences))
-        };
+        // Sequences go on whatever the snapshot: what the dump holds of them must not be older.
+        let sequences = content::sequences(&mut transaction).await?;
+        // Nobody listens: the dump says where it is.
+        let unheard = Progress::default();
+        let tables = content::tables(&mut transaction, &unheard);
         let dump = self.dump(id, &tools, options, &snapshot.name, progress);
-        let ((tables, sequences), dump): ((Vec<Table>, Vec<Sequence>), Dump) =
-            tokio::try_join!(numbers, dump)?;
+        let (tables, dump) = tokio::try_join!(tables, dump)?;
         transaction.rollback().await?;
 
         say(progress, "reading back");

@@ -67,8 +67,9 @@ impl FromStr for Id {
 
     fn from_str(text: &str) -> Result<Self> {
         let valid = text.split_once('-').is_some_and(|(time, random)| {
-            time.len() == 16
-                && NaiveDateTime::parse_from_str(time, TIME).is_ok()
+            // Reading is lenient with spaces and signs; writing is not.
+            NaiveDateTime::parse_from_str(time, TIME)
+                .is_ok_and(|parsed| parsed.format(TIME).to_string() == time)
                 && random.len() == 6
                 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         });
@@ -223,6 +224,9 @@ mod tests {
             "20261124T010000Z-1a2b3",
             "20261324T010000Z-1a2b3c",
             "20261124T010000Z-1a2b3c\0",
+            "20261124T 1 0 0Z-1a2b3c",
+            "2026\n1\t1T010000Z-1a2b3c",
+            "+0261124T010000Z-1a2b3c",
             "٢٠٢٦1124T010000Z-1a2b3c",
         ] {
             assert!(odd.parse::<Id>().is_err(), "{odd:?}");

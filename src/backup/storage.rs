@@ -1,5 +1,6 @@
 //! Where backups are kept: a folder, or a bucket of anything that speaks S3.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ const PART: usize = 8 << 20;
 const PARTS: usize = 4;
 /// Longest manifest that is read.
 const MAX_SMALL: u64 = 16 << 20;
-/// How often a request to a bucket is tried again, and for how long.
+/// How often a request to a bucket is tried again. Requests that hang count as well, and reading a whole dump is one request: only
+/// the number of tries ends them, not the time.
 const RETRIES: RetryConfig = RetryConfig {
     backoff: BackoffConfig {
         init_backoff: Duration::from_millis(100),
@@ -32,11 +34,11 @@ const RETRIES: RetryConfig = RetryConfig {
         base: 2.0,
     },
     max_retries: 5,
-    retry_timeout: Duration::from_secs(60),
+    retry_timeout: Duration::from_secs(24 * 60 * 60),
 };
-/// How long a bucket may take to accept a connection, and to answer.
+/// How long a bucket may take to accept a connection, and then to take a part or to give more bytes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A place for files with names. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -69,7 +71,8 @@ impl Storage {
         let options = ClientOptions::new()
             .with_allow_http(plain)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(ANSWER_TIMEOUT);
+            .with_timeout_disabled()
+            .with_read_timeout(ANSWER_TIMEOUT);
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .with_client_options(options)
@@ -183,8 +186,14 @@ impl Storage {
                 .to_str()
                 .and_then(|name| name.rsplit_once('#'))
                 .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
-            if is_part && DateTime::<Utc>::from(entry.metadata()?.modified()?) < before {
-                torn.push(entry.path());
+            if !is_part {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(file) if DateTime::<Utc>::from(file.modified()?) < before => torn.push(entry.path()),
+                // It became whole, or was given up.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
         Ok(torn)

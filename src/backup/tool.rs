@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -148,7 +148,9 @@ impl Connected {
         let mut child =
             self.command.spawn().map_err(|error| BackupError::Program(format!("{}: {error}", self.name)))?;
         if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-            setpriority_process(Some(pid), NICE).map_err(std::io::Error::from)?;
+            // Only root may take back what this process gave way already.
+            let own = getpriority_process(None).map_err(std::io::Error::from)?;
+            setpriority_process(Some(pid), own.max(NICE)).map_err(std::io::Error::from)?;
         }
         let stderr = child
             .stderr
@@ -189,7 +191,7 @@ impl Talk {
                 .or(told.strip_prefix("processing data for table "));
             if let Some(table) = table {
                 say(progress, format!("table {}", table.trim_matches('"')));
-            } else if text.contains("error") || text.contains("fatal") || text.contains("DETAIL") {
+            } else if [": error: ", ": detail: ", "DETAIL: "].iter().any(|kind| text.contains(kind)) {
                 if lines.len() == LAST_LINES {
                     lines.pop_front();
                 }

@@ -110,13 +110,20 @@ impl Backups {
         let tools = Tools::find(&self.programs, manifest.tool_version).await?;
         let mut command = tools.alone("pg_restore");
         command.args(["--list"]);
-        let listed = self.feed(command, manifest, progress).await?;
+        // A listing quotes no name, and keeps each on its line.
+        let plain = |text: &str| text.replace('"', "");
+        let listed = self.feed(command, manifest, progress).await.map_err(|error| match error {
+            // It needs no server: what it cannot read is no archive.
+            BackupError::Program(why) => BackupError::Corrupt { id: manifest.id.clone(), why },
+            error => error,
+        })?;
+        let listed = plain(&listed);
         let missing: Vec<String> = manifest
             .tables
             .iter()
             .filter(|table| {
                 let (schema, table) = table.name.split_once('.').unwrap_or(("", &table.name));
-                let data = format!(" TABLE DATA {} {} ", schema.replace('"', ""), table.replace('"', ""));
+                let data = plain(&format!(" TABLE DATA {schema} {table} "));
                 !listed.lines().any(|line| line.contains(&data))
             })
             .map(|table| format!("table {} is not in its dump", table.name))
