@@ -1,7 +1,7 @@
 # Each target installs what it needs, asks nothing, and is fast the second time.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: run test lint fmt bench sqlx proto drill-pitr clean help ground
+.PHONY: run test lint fmt bench sqlx proto drill-backup drill-pitr clean help ground
 
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -47,6 +47,10 @@ sqlx: ground ## Write .sqlx/ anew, after a change of a query or a migration
 proto: ## Build the descriptor set and print its path, for grpcurl and ghz
 	@$(CARGO) check --quiet --package euhub --no-default-features --features client --locked
 	@realpath "$${CARGO_TARGET_DIR:-target}/debug/euhub.binpb"
+
+drill-backup: ground ## Back a database up, break it, restore it and compare (1 minute after the build)
+	$(CARGO) build --release --locked
+	scripts/drill-backup
 
 drill-pitr: ## Lose a database and get it back, to a time and to the newest state (3 minutes)
 	scripts/bootstrap --tests

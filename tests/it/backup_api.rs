@@ -211,7 +211,7 @@ async fn odd_names_and_keys_without_the_scope_are_refused() {
     hub.get(BACKUPS).await.error(401, "UNAUTHENTICATED");
     let body = json!({ "displayName": "only admin", "scopes": ["admin"] });
     let key = hub.admin("POST", "/api/v1/admin/apiKeys", body).await.ok();
-    let request = hub.request("GET", BACKUPS).bearer_auth(key["key"].as_str().unwrap());
+    let request = hub.request("GET", BACKUPS).bearer_auth(key["secret"].as_str().unwrap());
     crate::hub::send(request).await.error(403, "PERMISSION_DENIED");
 }
 

@@ -64,6 +64,9 @@ pub fn euhub(folder: &Path) -> Command {
 pub fn euhub_on(hub: &Hub, folder: &Path) -> Command {
     let mut command = euhub(folder);
     command.env("DATABASE_URL", &hub.database_url).env("EUHUB_ALLOW_PRIVATE_SOURCES", "true");
+    if let Some(programs) = crate::embedded::config(folder).pg_bin {
+        command.env("EUHUB_PG_BIN", programs);
+    }
     command
 }
 
