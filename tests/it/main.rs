@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin_calls;
 mod admin_keys;
 mod admin_search;
 mod administration;
