@@ -1,11 +1,11 @@
 //! A value as it is kept: version, generation, checksum, message. What is not exactly so is no value.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Of this layout and of the messages in it; another release's values are read as none.
-const VERSION: u8 = 1;
-/// Bytes of the checksum: damaged protobuf may still decode, and so may another key's.
+const VERSION: u8 = 2;
+/// Bytes of the checksum (XXH3): damaged protobuf may still decode, and so may another key's.
 const CHECKSUM: usize = 8;
 const HEAD: usize = 1 + 8 + CHECKSUM;
 
@@ -28,10 +28,11 @@ pub fn open<'a>(key: &str, value: &'a [u8]) -> Option<(u64, &'a [u8])> {
 }
 
 fn checksum(key: &str, generation: &[u8; 8], body: &[u8]) -> [u8; CHECKSUM] {
-    let digest = Sha256::new().chain_update(key).chain_update(generation).chain_update(body).finalize();
-    let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(&digest[..CHECKSUM]);
-    sum
+    let mut hash = Xxh3::new();
+    hash.update(key.as_bytes());
+    hash.update(generation);
+    hash.update(body);
+    hash.digest().to_le_bytes()
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use graphile_worker::{
-    AfterJobRun, FailureReason, HookResult, Job, JobRecovery, JobRecoveryResult, Worker, WorkerOptions,
-    WorkerRecoveryConfig, WorkerUtils,
+    AfterJobRun, FailureReason, HookResult, Job, JobComplete, JobRecovery, JobRecoveryResult, Worker,
+    WorkerOptions, WorkerRecoveryConfig, WorkerUtils,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -35,8 +35,11 @@ const GRACE: Duration = Duration::from_secs(20);
 const WATCH: Duration = Duration::from_secs(15);
 /// How often storage is looked at for the metrics.
 const WATCH_BACKUPS: Duration = Duration::from_secs(600);
+/// How often a worker looks for jobs of which nobody told it.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a worker that lost the database stands still.
 const RETRY: Duration = Duration::from_secs(2);
+
 /// Brings the queue's own schema up to date.
 pub async fn migrate(db: &PgPool) -> anyhow::Result<()> {
     WorkerUtils::new(db.clone(), "graphile_worker".to_owned())
@@ -123,14 +126,14 @@ async fn worker(
     let crontabs =
         KINDS.iter().filter_map(|kind| kind.crontab().transpose()).collect::<anyhow::Result<Vec<_>>>()?;
     let status = Recorder { db: ingest.db.clone(), clock: ingest.clock.clone() };
-    let lost_status = status.clone();
+    let (lost_status, done_status) = (status.clone(), status.clone());
     let worker = WorkerOptions::default()
         .pg_pool(queue)
         .add_extension(ingest)
         .add_extension(suggestions)
         .add_extension(backups)
         .concurrency(concurrency)
-        .poll_interval(Duration::from_secs(1))
+        .poll_interval(LOOK)
         .worker_recovery(recovery)
         .listen_os_shutdown_signals(false)
         .shutdown_signal(async move { stopping.cancelled().await })
@@ -157,6 +160,10 @@ async fn worker(
                 status.record(ended.job.task_identifier(), ended.duration, error).await;
                 HookResult::Continue
             }
+        })
+        .on(JobComplete, move |_| {
+            let status = done_status.clone();
+            async move { status.wake().await }
         })
         .on(JobRecovery, move |lost| {
             let lost_status = lost_status.clone();
@@ -193,6 +200,13 @@ impl Recorder {
         }
         if let Err(error) = store::forget_failed(&self.db, task, *job.id(), job.payload()).await {
             telemetry::degraded("worker", &format!("failed jobs of {task}: {error}"));
+        }
+    }
+
+    /// After a job that did what it is for, the next one runs at once. After one that failed it waits for the workers' next look.
+    async fn wake(&self) {
+        if let Err(error) = store::wake(&self.db, self.clock.now()).await {
+            telemetry::degraded("worker", &format!("the next job: {error}"));
         }
     }
 

@@ -82,6 +82,19 @@ pub async fn forget_failed(
     Ok(())
 }
 
+/// Tells the workers that a job waits, if one does. By itself the queue tells of new jobs only, and each telling is worth a job a thread:
+/// all others would wait for the next look, and of a named queue one job a second would run.
+pub async fn wake(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "SELECT pg_notify('jobs:insert', '') WHERE EXISTS
+             (SELECT FROM graphile_worker.jobs WHERE locked_at IS NULL AND attempts < max_attempts AND run_at <= $1)",
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Keeps how a job went that ends now; `error` is empty when it did what it is for.
 pub async fn record(
     db: impl PgExecutor<'_>,

@@ -35,7 +35,7 @@ async fn call(hub: &Hub, method: &str, path: &str, body: &Value, authorization: 
     send(request).await
 }
 
-/// Every call that needs the scope `admin`, in an order in which each works.
+/// Calls that need the scope `admin`, in an order in which each works; `admin_calls.rs` has them all.
 fn admin_calls() -> Vec<(&'static str, &'static str, Value)> {
     let keyword = json!({"displayName": "Audit", "terms": [{"language": "en", "term": "harvest"}]});
     let source = json!({"displayName": "Audit", "country": "IE", "feeds": [{"url": "file:///nowhere"}]});
@@ -175,17 +175,19 @@ async fn a_key_is_stored_as_a_hash_only() {
     assert!(!rows[0].contains(secret) && !rows[0].contains(&hex), "{}", rows[0]);
 }
 
+/// A row of the audit log.
 #[derive(Debug, FromRow)]
-struct Audit {
-    actor: String,
-    action: String,
-    resource: String,
-    client: String,
-    outcome: String,
-    request_id: String,
+pub struct Audit {
+    pub actor: String,
+    pub action: String,
+    pub resource: String,
+    pub client: String,
+    pub outcome: String,
+    pub request_id: String,
 }
 
-async fn audit(hub: &Hub) -> Vec<Audit> {
+/// The audit log, oldest first.
+pub async fn audit(hub: &Hub) -> Vec<Audit> {
     sqlx::query_as("SELECT actor, action, resource, client, outcome, request_id FROM audit_log ORDER BY id")
         .fetch_all(&hub.db)
         .await

@@ -160,12 +160,12 @@ impl Hub {
 
     /// Another core on this one's database, that keeps answers.
     pub async fn core(&self, redis: Option<&str>) -> Self {
-        self.core_with(cache(redis)).await
+        Self::core_at(self.database_url.clone(), redis).await
     }
 
-    /// [`Hub::core`] with a cache of the test's own.
-    pub async fn core_with(&self, cache: Cache) -> Self {
-        let core = Self::serve(self.database_url.clone(), Kind::Usual, cache, None).await;
+    /// [`Hub::core`] by another way to its database.
+    pub async fn core_at(database_url: String, redis: Option<&str>) -> Self {
+        let core = Self::serve(database_url, Kind::Usual, cache(redis), None).await;
         core.cache.listen(core.db.clone(), core.stopping.clone());
         crate::program::wait_for("a cache that hears", async || core.cache.listening()).await;
         core

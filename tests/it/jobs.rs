@@ -10,12 +10,13 @@ use euhub::ingest::{Ingest, store};
 use euhub::jobs::{self, Services};
 use euhub::sources::service as sources;
 use sqlx::PgPool;
+use sqlx::postgres::PgListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::scratch;
 use crate::hub::{Hub, suggestions};
-use crate::program::{FeedServer, Running, add_source, euhub_on, rss, wait_for};
+use crate::program::{FeedServer, PATIENCE, Running, add_source, euhub_on, rss, wait_for};
 
 /// A worker in this process.
 pub struct Worker {
@@ -303,4 +304,28 @@ async fn a_schedule_fires_and_brings_what_is_due() {
         count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE last_error IS NOT NULL").await,
         0
     );
+}
+
+/// By itself the queue tells of new jobs only, and of a named queue one job would run at each look.
+#[tokio::test]
+async fn a_job_that_is_done_calls_for_the_next_one() {
+    let hub = Hub::empty().await;
+    let queued = "SELECT count(graphile_worker.add_job('llm_score', jsonb_build_object('article_id', n)::json, queue_name => 'one'))
+                  FROM generate_series(1, 3) AS n";
+    assert_eq!(count(&hub.db, queued).await, 3);
+    let mut told = PgListener::connect_with(&hub.db).await.unwrap();
+    told.listen("jobs:insert").await.unwrap();
+    let worker = Worker::start(&hub).await;
+    let mut calls = 0;
+    // After the first and the second; a new job, such as the schedule's, is told of with a payload.
+    while calls < 2 {
+        let call = tokio::time::timeout(PATIENCE, told.recv()).await.expect("a call").unwrap();
+        calls += u32::from(call.payload().is_empty());
+    }
+    wait_for("an empty queue", async || {
+        count(&hub.db, "SELECT count(*) FROM graphile_worker.jobs WHERE task_identifier = 'llm_score'").await
+            == 0
+    })
+    .await;
+    worker.stop().await;
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admin_calls;
 mod admin_keys;
 mod admin_search;
 mod administration;
@@ -11,6 +12,7 @@ mod backup_api;
 mod bad_input;
 mod cache;
 mod cache_answers;
+mod cache_unheard;
 mod crash;
 mod documents;
 mod embedded;
@@ -38,6 +40,7 @@ mod reflection;
 mod search;
 mod seed;
 mod sentiment;
+mod source_changes;
 mod source_tools;
 mod sources;
 mod streams;

@@ -31,7 +31,9 @@ pub struct EdgeConfig {
     pub max_upload_bytes: usize,
     /// Largest message that the upstream may send, in bytes of protobuf.
     pub max_message_bytes: usize,
-    /// Longest path with query, in bytes; a longer one is a 414.
+    /// Longest path with query, in characters after its escapes are decoded; a longer one is a 414.
+    pub max_uri_characters: usize,
+    /// Longest path with query as it is sent, in bytes; a longer one is a 414.
     pub max_uri_bytes: usize,
     /// Time for a unary call, and for a stream to begin. A caller may ask for less by `X-Request-Timeout`.
     pub deadline: Duration,
@@ -81,7 +83,8 @@ impl Default for EdgeConfig {
             max_body_bytes: 1 << 20,
             max_upload_bytes: 10 << 20,
             max_message_bytes: 16 << 20,
-            max_uri_bytes: 2048,
+            max_uri_characters: 2048,
+            max_uri_bytes: 8192,
             deadline: Duration::from_secs(30),
             heartbeat: Duration::from_secs(15),
             cors_origins: Vec::new(),

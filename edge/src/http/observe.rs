@@ -23,10 +23,11 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    Edge, FIXED_ROUTES, docs,
+    Edge, EdgeConfig, FIXED_ROUTES, docs,
     failure::{Failure, allow_header},
     grpc_web,
     matcher::Outcome,
+    template::decode,
 };
 use crate::protect::{self, Client, RateLimited};
 
@@ -73,8 +74,7 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     let path = request.uri().path();
     let page = edge.config.pages.iter().any(|page| page.path == path);
     let fixed = page || FIXED_ROUTES.contains(&path) || docs::PATHS.contains(&path);
-    let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-    let too_long = length > edge.config.max_uri_bytes;
+    let too_long = request.uri().path_and_query().is_some_and(|uri| is_too_long(&edge, uri.as_str()));
     let grpc_web = grpc_web::spoken(request.headers());
     let outcome = if fixed || too_long || grpc_web {
         Outcome::NotFound
@@ -121,8 +121,18 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
     response.map(|body| Body::new(Watched { body, seen }))
 }
 
+/// A letter beyond ASCII is one character, though its escapes are up to twelve bytes.
+fn is_too_long(edge: &Edge, uri: &str) -> bool {
+    let characters = || decode(uri, false).map_or(uri.len(), |uri| uri.chars().count());
+    let EdgeConfig { max_uri_characters, max_uri_bytes, .. } = edge.config;
+    uri.len() > max_uri_bytes || (uri.len() > max_uri_characters && characters() > max_uri_characters)
+}
+
 fn uri_too_long(edge: &Edge) -> Response {
-    let message = format!("the path and query are longer than {} bytes", edge.config.max_uri_bytes);
+    let EdgeConfig { max_uri_characters, max_uri_bytes, .. } = edge.config;
+    let message = format!(
+        "the path and query are longer than {max_uri_characters} characters or {max_uri_bytes} bytes"
+    );
     Failure::new(StatusCode::URI_TOO_LONG, Code::InvalidArgument, "URI_TOO_LONG", message)
         .into_response(&edge.config.error_domain)
 }

@@ -122,12 +122,40 @@ async fn a_long_body_is_413_at_one_byte_past_the_limit() {
 }
 
 #[tokio::test]
+async fn a_long_uri_is_414_at_one_character_past_the_limit() {
+    // A letter counts once, however many escapes it takes: 1, 3, 6 and 12 bytes.
+    for letter in ["x", "%78", "%C3%A9", "%F0%9F%98%80"] {
+        let uri = |letters: usize, more: usize| {
+            let letters = letter.repeat(letters);
+            format!("/v1/plain/{letters}{}", "x".repeat(more))
+        };
+        let start = "/v1/plain/".len();
+        let letters = 500;
+        assert_eq!(
+            get(&app(), &uri(letters, 2048 - letters - start)).await.status,
+            StatusCode::OK,
+            "{letter}"
+        );
+        let answer = get(&app(), &uri(letters, 2049 - letters - start)).await;
+        assert_eq!(answer.status, StatusCode::URI_TOO_LONG, "{letter}");
+        assert_eq!(answer.error().0, "URI_TOO_LONG");
+    }
+}
+
+#[tokio::test]
 async fn a_long_uri_is_414_at_one_byte_past_the_limit() {
-    let uri = |length: usize| format!("/v1/plain/{}", "x".repeat(length - "/v1/plain/".len()));
-    assert_eq!(get(&app(), &uri(2048)).await.status, StatusCode::OK);
-    let answer = get(&app(), &uri(2049)).await;
-    assert_eq!(answer.status, StatusCode::URI_TOO_LONG);
-    assert_eq!(answer.error().0, "URI_TOO_LONG");
+    // 680 letters of 12 bytes, far from too many characters.
+    let letters = "%F0%9F%98%80".repeat(680);
+    let uri = |bytes: usize| {
+        let start = format!("/v1/plain/{letters}");
+        format!("{start}{}", "x".repeat(bytes - start.len()))
+    };
+    assert_eq!(get(&app(), &uri(8192)).await.status, StatusCode::OK);
+    assert_eq!(get(&app(), &uri(8193)).await.status, StatusCode::URI_TOO_LONG);
+    // What is no escaped UTF-8 is counted as it is sent.
+    let broken = |bytes: usize| format!("/v1/plain/%ff{}", "x".repeat(bytes - "/v1/plain/%ff".len()));
+    assert_eq!(get(&app(), &broken(2048)).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(get(&app(), &broken(2049)).await.status, StatusCode::URI_TOO_LONG);
 }
 
 #[tokio::test]
