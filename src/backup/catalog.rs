@@ -118,7 +118,9 @@ impl Backups {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
             // What is wrong with one keeps the others from nothing.
-            Err(BackupError::Refused(why)) => return Ok(Some(Backup { id, manifest: Err(why), check: None })),
+            Err(BackupError::Refused(why)) => {
+                return Ok(Some(Backup { id, manifest: Err(why), check: None }));
+            }
             Err(error) => return Err(error),
         };
         let manifest = Manifest::open(&id, &bytes).map_err(|error| error.to_string());

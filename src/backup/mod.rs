@@ -66,7 +66,10 @@ impl Backups {
             months: config.backup_keep_months,
         };
         if keep.days > MAX_DAYS {
-            return Err(BackupError::Setting(format!("backup_keep_days is {}, and {MAX_DAYS} is the most", keep.days)));
+            return Err(BackupError::Setting(format!(
+                "backup_keep_days is {}, and {MAX_DAYS} is the most",
+                keep.days
+            )));
         }
         let programs = Programs { named: config.pg_bin.clone(), data_dir: config.data_dir.clone() };
         let key = config.backup_key_file.as_deref().map(Key::read).transpose()?;

@@ -217,12 +217,8 @@ fn program(path: &Path) -> Command {
 }
 
 async fn version(path: &Path) -> Option<u32> {
-    let output = program(path)
-        .arg("--version")
-        .output()
-        .await
-        .ok()
-        .filter(|output| output.status.success())?;
+    let output =
+        program(path).arg("--version").output().await.ok().filter(|output| output.status.success())?;
     major_version(&String::from_utf8_lossy(&output.stdout))
 }
 

@@ -7,6 +7,7 @@ mod admin_search;
 mod administration;
 mod aggregates;
 mod articles;
+mod backup;
 mod bad_input;
 mod cache;
 mod cache_answers;
