@@ -114,7 +114,15 @@ impl Backups {
     /// What is known of an entry; none when it has no manifest, or just lost it.
     pub(super) async fn describe(&self, entry: &Entry) -> Result<Option<Backup>> {
         let id = entry.id.clone();
-        let Some(bytes) = self.storage.read(&id.manifest()).await? else { return Ok(None) };
+        let bytes = match self.storage.read(&id.manifest()).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            // What is wrong with one keeps the others from nothing.
+            Err(BackupError::Refused(why)) => {
+                return Ok(Some(Backup { id, manifest: Err(why), check: None }));
+            }
+            Err(error) => return Err(error),
+        };
         let manifest = Manifest::open(&id, &bytes).map_err(|error| error.to_string());
         let manifest = manifest.and_then(|manifest| match &entry.dump {
             None => Err("its dump is missing".into()),

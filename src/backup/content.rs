@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::error::Result;
+use super::error::{BackupError, Result};
 use super::manifest::{Sequence, Table};
 use super::{Progress, say};
 
@@ -50,7 +50,8 @@ pub(super) async fn tables(transaction: &mut PgConnection, progress: &Progress) 
     for (name, query) in wanted {
         say(progress, format!("table {name}"));
         // The catalog wrote it, with every name quoted.
-        let row = sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *transaction).await?;
+        let row = sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *transaction).await;
+        let row = row.map_err(|source| BackupError::Table { name: name.clone(), source })?;
         tables.push(Table { name, rows: row.try_get("rows")?, content: row.try_get("content")? });
     }
     Ok(tables)

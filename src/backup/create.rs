@@ -60,8 +60,13 @@ impl Backups {
                 telemetry::degraded("backup", &error);
             }
         }
-        // The server ends the lock with the connection.
-        let _ = connection.close().await;
+        let unlocked = match made.is_ok() {
+            true => unlock(connection).await,
+            false => end(id, &options).await,
+        };
+        if let Err(error) = unlocked {
+            telemetry::degraded("backup", &error);
+        }
         made
     }
 
@@ -201,6 +206,22 @@ async fn lock(connection: &mut PgConnection) -> Result<()> {
     .await?;
     let running = holder.as_deref().and_then(|name| name.strip_prefix(NAME)).unwrap_or("of another process");
     Err(BackupError::Running(format!("backup {running}")))
+}
+
+/// Lets the next one begin at once.
+async fn unlock(mut connection: PgConnection) -> Result<()> {
+    sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
+/// Ends the session of a backup that failed, which may still read a table, and with it the lock.
+async fn end(id: &Id, options: &PgConnectOptions) -> Result<()> {
+    let mut connection = options.clone().application_name("euhub").connect().await?;
+    sqlx::query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = $1")
+        .bind(format!("{NAME}{id}"))
+        .execute(&mut connection)
+        .await?;
+    Ok(connection.close().await?)
 }
 
 /// Begins the snapshot that the dump and its numbers share.

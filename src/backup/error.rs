@@ -61,6 +61,14 @@ pub enum BackupError {
     /// The database.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// A table that could not be read.
+    #[error("table {name}: {source}")]
+    Table {
+        /// `schema.table`.
+        name: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// A pipe or a file of this process.
     #[error("{0}")]
     Io(#[from] std::io::Error),

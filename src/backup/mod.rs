@@ -34,6 +34,9 @@ use crate::config::{Config, Secret};
 use pack::Key;
 use storage::Storage;
 
+/// Longest that backups may be told to be kept: a hundred years. Dates end somewhere.
+const MAX_DAYS: u32 = 36_500;
+
 /// Backups of one database, in one storage.
 #[derive(Clone, Debug)]
 pub struct Backups {
@@ -65,6 +68,12 @@ impl Backups {
             weeks: config.backup_keep_weeks,
             months: config.backup_keep_months,
         };
+        if keep.days > MAX_DAYS {
+            return Err(BackupError::Setting(format!(
+                "backup_keep_days is {}, and {MAX_DAYS} is the most",
+                keep.days
+            )));
+        }
         let programs = Programs { named: config.pg_bin.clone(), data_dir: config.data_dir.clone() };
         let key = config.backup_key_file.as_deref().map(Key::read).transpose()?;
         Ok(Self { database_url, storage, key, keep, programs, clock })

@@ -15,7 +15,7 @@ use super::tool::Tools;
 use super::verify::manifest_of;
 use super::{Backups, Progress, content, say};
 use crate::clock::system_rng;
-use crate::database;
+use crate::{database, telemetry};
 
 /// Where the names of databases are changed.
 const MAINTENANCE: &str = "postgres";
@@ -79,25 +79,38 @@ impl Backups {
         let start = Instant::now();
         let manifest = manifest_of(backup)?;
         let mut server = self.server().await?;
+        let restored = self.restore_to(target, &mut server, manifest, progress).await;
+        server.close().await;
+        let (database, previous) = restored?;
+        Ok(Restored::new(manifest, database, previous, start.elapsed()))
+    }
+
+    async fn restore_to(
+        &self,
+        target: &Target,
+        server: &mut Server,
+        manifest: &Manifest,
+        progress: &Progress,
+    ) -> Result<(String, Option<String>)> {
         server.allows(target).await?;
         self.checksum(manifest, progress).await?;
-        let scratch = self.restore_scratch(&mut server, manifest, progress).await?;
+        let scratch = self.restore_scratch(server, manifest, progress).await?;
         let named = server.name(&scratch, target, &manifest.id).await;
-        let (database, previous) = match named {
-            Ok(names) => names,
-            Err(error) => {
-                server.drop(&scratch).await?;
-                return Err(error);
-            }
-        };
-        Ok(Restored::new(manifest, database, previous, start.elapsed()))
+        if named.is_err() {
+            server.drop(&scratch).await?;
+        }
+        named
     }
 
     /// Restores a backup to see that it can be done, and leaves nothing.
     pub(super) async fn restore_and_drop(&self, manifest: &Manifest, progress: &Progress) -> Result<()> {
         let mut server = self.server().await?;
-        let scratch = self.restore_scratch(&mut server, manifest, progress).await?;
-        server.drop(&scratch).await
+        let restored = match self.restore_scratch(&mut server, manifest, progress).await {
+            Ok(scratch) => server.drop(&scratch).await,
+            Err(error) => Err(error),
+        };
+        server.close().await;
+        restored
     }
 
     /// Restores into a new database, and compares. Leaves it only when all is well.
@@ -181,6 +194,15 @@ impl Server {
     async fn run(&mut self, statement: &str) -> Result<()> {
         sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut self.connection).await?;
         Ok(())
+    }
+
+    /// Lets the next restore begin at once.
+    async fn close(mut self) {
+        if let Err(error) = self.run("SELECT pg_advisory_unlock_all()").await {
+            telemetry::degraded("backup", &error);
+        }
+        // The server ends the lock with the session, too.
+        let _ = self.connection.close().await;
     }
 
     async fn drop(&mut self, database: &str) -> Result<()> {

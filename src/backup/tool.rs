@@ -21,6 +21,8 @@ use crate::embedded::binaries::{major_version, system_dirs};
 
 /// How much a program gives way to others.
 const NICE: i32 = 10;
+/// What a program sees of this process's environment: where programs, libraries, certificates and tickets are.
+const KEPT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "HOME", "KRB5CCNAME"];
 /// Last lines of a program that are kept for its error.
 const LAST_LINES: usize = 3;
 /// Longest line that is kept.
@@ -61,15 +63,7 @@ impl Tools {
 
     /// A program that needs no server.
     pub(super) fn alone(&self, name: &str) -> Connected {
-        let mut command = Command::new(self.dir.join(name));
-        // Nothing but its arguments says where to connect, and how.
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("PG") {
-                command.env_remove(variable);
-            }
-        }
-        command.env("LC_ALL", "C").kill_on_drop(true);
-        Connected { command, name: name.to_owned(), _password: None }
+        Connected { command: program(&self.dir.join(name)), name: name.to_owned(), _password: None }
     }
 
     /// A program, told how to reach `database` of the server of `url`.
@@ -212,13 +206,19 @@ impl LastWords {
     }
 }
 
-async fn version(program: &Path) -> Option<u32> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .await
-        .ok()
-        .filter(|output| output.status.success())?;
+/// A program with almost nothing of this process's environment, which holds passwords, and other ideas of where to connect.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env_clear().env("LC_ALL", "C").kill_on_drop(true);
+    for name in KEPT {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command
+}
+
+async fn version(path: &Path) -> Option<u32> {
+    let output =
+        program(path).arg("--version").output().await.ok().filter(|output| output.status.success())?;
     major_version(&String::from_utf8_lossy(&output.stdout))
 }
 

@@ -9,6 +9,7 @@ mod administration;
 mod aggregates;
 mod articles;
 mod backup_api;
+mod backup;
 mod bad_input;
 mod cache;
 mod cache_answers;
