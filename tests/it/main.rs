@@ -27,6 +27,7 @@ mod keywords;
 mod llm;
 mod llm_scores;
 mod metrics;
+mod monitoring;
 mod paging;
 mod pitr;
 mod process;
