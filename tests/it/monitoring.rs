@@ -221,6 +221,14 @@ fn prometheus_takes_its_configuration_and_every_alert_fires_and_rests_as_its_cas
 }
 
 #[test]
+fn a_label_of_a_metric_is_kept_where_prometheus_has_one_of_that_name() {
+    assert!(DECLARED.iter().any(|metric| metric.labels.contains(&"job")));
+    let configuration: Value = yaml("prometheus.yml");
+    let jobs = configuration["scrape_configs"].as_array().unwrap();
+    assert_eq!(jobs.iter().find(|job| job["job_name"] == "euhub").unwrap()["honor_labels"], true);
+}
+
+#[test]
 fn alertmanager_takes_its_configuration_and_sends_each_severity_where_it_belongs() {
     run("amtool", &["check-config", "alertmanager.yml"]);
     for (severity, receiver) in [("page", "pages"), ("ticket", "tickets"), ("none", "dead-mans-switch")] {
