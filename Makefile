@@ -1,7 +1,7 @@
 # Each target installs what it needs, asks nothing, and is fast the second time.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: run test lint fmt bench sqlx proto drill-backup drill-pitr clean help ground
+.PHONY: run test lint fmt bench sqlx proto drill-alerts drill-backup drill-pitr clean help ground
 
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -56,12 +56,18 @@ drill-pitr: ## Lose a database and get it back, to a time and to the newest stat
 	scripts/bootstrap --tests
 	scripts/drill-pitr
 
+drill-alerts: bootstrap = --tests
+drill-alerts: ground ## Break a private Hub in many ways, and watch each alert come and go (12 minutes)
+	scripts/model
+	$(CARGO) build --release --locked
+	scripts/drill-alerts
+
 clean: ## Remove what was built; data stays in .euhub
 	$(CARGO) clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; \
-	do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 ground:
 	@scripts/bootstrap $(bootstrap)

@@ -31,6 +31,7 @@ mod keywords;
 mod llm;
 mod llm_scores;
 mod metrics;
+mod monitoring;
 mod paging;
 mod pitr;
 mod process;
