@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 8] =
-    ["admin", "article", "document", "keyword", "search", "sentiment", "source", "suggestion"];
+const FILES: [&str; 9] =
+    ["admin", "article", "document", "keyword", "operations", "search", "sentiment", "source", "suggestion"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

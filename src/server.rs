@@ -32,11 +32,14 @@ use crate::documents::service::Documents;
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
 use crate::keywords::rpc::KeywordRpc;
+use crate::operations::health::Health as Dependencies;
+use crate::operations::rpc::OperationsRpc;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
 use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
 use crate::proto::document_service_server::{DocumentServiceServer, SERVICE_NAME as DOCUMENT};
 use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
+use crate::proto::operations_service_server::{OperationsServiceServer, SERVICE_NAME as OPERATIONS};
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
 use crate::proto::source_service_server::{SERVICE_NAME as SOURCE, SourceServiceServer};
@@ -51,7 +54,8 @@ use crate::telemetry;
 use crate::telemetry::calls::{Methods, measure};
 
 /// Every service, for health.
-pub const SERVICES: [&str; 8] = [ADMIN, ARTICLE, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
+pub const SERVICES: [&str; 9] =
+    [ADMIN, ARTICLE, DOCUMENT, KEYWORD, OPERATIONS, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
 
 /// Longest time for a call, unless the caller asks for less.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -71,6 +75,8 @@ pub struct Parts {
     pub suggestions: Suggestions,
     /// Reads uploaded files.
     pub extractor: Extractor,
+    /// How everything is.
+    pub health: Dependencies,
     /// Wakes watchers.
     pub new_articles: NewArticles,
     /// Who may what.
@@ -107,6 +113,12 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     let documents =
         Documents { search: parts.search.clone(), extractor: parts.extractor, clock: clock.clone() };
     let keywords = KeywordRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
+    let operations = OperationsRpc {
+        db: db.clone(),
+        clock: clock.clone(),
+        health: parts.health,
+        public_read: parts.public_read,
+    };
     let sentiment = SentimentRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
     let sources = SourceRpc { db, clock, ingest: parts.ingest };
 
@@ -126,6 +138,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .add_service(limited!(ArticleServiceServer::new(articles)))
         .add_service(limited!(DocumentServiceServer::new(DocumentRpc { documents })))
         .add_service(limited!(KeywordServiceServer::new(keywords)))
+        .add_service(limited!(OperationsServiceServer::new(operations)))
         .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))
         .add_service(limited!(SentimentServiceServer::new(sentiment)))
         .add_service(limited!(SourceServiceServer::new(sources)))

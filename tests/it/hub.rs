@@ -15,6 +15,7 @@ use euhub::embedded::EmbeddedPostgres;
 use euhub::ingest::Ingest;
 use euhub::ingest::fetch::{FetchPolicy, Fetcher};
 use euhub::llm::Llm;
+use euhub::operations::health::Health;
 use euhub::proto::DESCRIPTOR_SET;
 use euhub::redis::Redis;
 use euhub::search::embedding::Embedder;
@@ -174,7 +175,10 @@ impl Hub {
         let embedder = (kind != Kind::WithoutModel).then(embedder);
         let suggestions = Suggestions { llm, ..suggestions(db.clone(), embedder.clone()) };
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
+        let model = embedder.as_ref().map(|embedder| embedder.name().to_owned());
+        let health = Health::new(db.clone(), None, model, ingest.llm.clone(), clock.clone());
         let parts = Parts {
+            health,
             search: Search { db: db.clone(), cache: cache.clone(), embedder },
             ingest: ingest.clone(),
             suggestions,

@@ -26,6 +26,7 @@ mod keyword_review;
 mod keywords;
 mod llm;
 mod llm_scores;
+mod logs;
 mod metrics;
 mod paging;
 mod pitr;
