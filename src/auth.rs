@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -39,6 +40,9 @@ const WRONG_KEY_CLIENTS: u64 = 10_000;
 const LAST_USE_STEP: TimeDelta = TimeDelta::minutes(1);
 /// Characters of a request id that are kept.
 const MAX_REQUEST_ID: usize = 128;
+
+/// Metadata of an answer: who the caller is, for the edge's access line.
+pub const ACTOR: HeaderName = HeaderName::from_static("x-euhub-actor");
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -224,6 +228,9 @@ pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Reques
             // What cannot be audited is not answered.
             response = refused(error);
         }
+    }
+    if let Ok(actor) = HeaderValue::from_str(&caller.actor) {
+        response.headers_mut().insert(ACTOR, actor);
     }
     response.extensions_mut().insert(caller);
     response

@@ -20,7 +20,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::ServingStatus;
 
 use crate::articles::watch::NewArticles;
-use crate::auth::Authorizer;
+use crate::auth::{self, Authorizer};
 use crate::cache::{Cache, Lifetimes};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -213,7 +213,7 @@ pub async fn run(
             upstream = Some(server::in_process(core.clone()));
             let listen = listen_config(&config, Port::Grpc)?;
             tls.clone_from(&listen.tls);
-            let serving = listen::serve(listener, server::on_socket(core), listen, stopping.clone());
+            let serving = listen::serve(listener, core, listen, stopping.clone());
             tasks.spawn(serving.map(Ok));
             tasks.spawn(health.watch(reporter.clone(), stopping.clone()).map(Ok));
         }
@@ -253,6 +253,7 @@ pub async fn run(
         reporter.clear_service_status(service).await;
     }
     let drained = tokio::time::timeout(DRAIN, drain(&mut tasks)).await;
+    telemetry::trace::flush().await;
     if let Some(database) = database {
         database.close().await?;
     }
@@ -424,6 +425,7 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
         rate_exempt: config.rate_limit_exempt.clone(),
         pages: vec![telemetry::page::page()],
         observer: Some(Arc::new(telemetry::rest::Requests)),
+        actor_metadata: Some(auth::ACTOR),
         shared_limiter,
         hsts: config.hsts || config.tls_cert.is_some(),
         error_domain: "euhub".into(),

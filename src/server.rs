@@ -1,4 +1,4 @@
-//! The gRPC services and the layers in front of them, in order: access line, measurement, deadline, authorization, the end of cached
+//! The gRPC services and the layers in front of them, in order: measurement with access line and trace, deadline, authorization, the end of cached
 //! answers.
 
 use std::sync::Arc;
@@ -50,8 +50,7 @@ use crate::sentiment::rpc::SentimentRpc;
 use crate::sources::rpc::SourceRpc;
 use crate::suggestions::rpc::SuggestionRpc;
 use crate::suggestions::service::Suggestions;
-use crate::telemetry;
-use crate::telemetry::calls::{Methods, measure};
+use crate::telemetry::calls::{self, Methods};
 
 /// Every service, for health.
 pub const SERVICES: [&str; 9] =
@@ -152,7 +151,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .layer(from_fn_with_state(cache, end_cached))
         .layer(from_fn_with_state(parts.authorizer, auth::authorize))
         .layer(from_fn(deadline))
-        .layer(from_fn_with_state(methods, measure)))
+        .layer(from_fn_with_state(methods, calls::see)))
 }
 
 /// Ends cached answers before a call that may have changed them is answered, so that its caller reads what it wrote; the database tells
@@ -164,11 +163,6 @@ async fn end_cached(State(cache): State<Cache>, request: HttpRequest, next: Next
         cache.invalidate(&Kind::STORED).await;
     }
     response
-}
-
-/// The services for a socket: with an access line for each call.
-pub fn on_socket(core: Router) -> Router {
-    core.layer(from_fn(telemetry::access))
 }
 
 /// The services for the edge in this process, with no socket between.

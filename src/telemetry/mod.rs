@@ -1,51 +1,35 @@
-//! Logs and metrics: the one place that touches their APIs, so that what is logged and counted, and how, is seen at once.
+//! Logs, metrics and traces: the one place that touches their APIs, so that what is logged and counted, and how, is seen at once.
 
+mod access;
 pub mod calls;
 pub mod log;
 pub mod metrics;
 pub mod page;
 mod queries;
 pub mod rest;
+pub mod trace;
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use opentelemetry::KeyValue;
-use tokio::time::Instant;
-use tonic::Status;
+use opentelemetry::context::FutureExt;
 
-use crate::auth::Caller;
 use crate::error::Error;
 use crate::jobs::store::Queue;
 use crate::sources::store::Run;
 use metrics::metrics;
 pub use queries::SLOW_STATEMENT;
 
-/// One access line a gRPC call: method, status, duration until the response starts, client, request id.
-pub async fn access(request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let method = request.uri().path().trim_start_matches('/').to_owned();
-    let response = next.run(request).await;
-    let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
-    let caller = response.extensions().get::<Caller>();
-    tracing::info!(
-        method,
-        code = ?code,
-        duration_ms = milliseconds(start.elapsed()),
-        client = caller.map(|caller| caller.client.as_str()),
-        request_id = caller.map(|caller| caller.request_id.as_str()),
-        "grpc"
-    );
-    response
-}
-
 /// A fault of ours or of what we depend on; the caller got a status without its text.
 pub fn fault(part: &str, error: &dyn Display) {
     metrics().faults.add(1, &[KeyValue::new("part", part.to_owned())]);
-    tracing::error!(part, %error, "fault");
+    tracing::error!(part, %error, trace_id = trace::current_id(), "fault");
+}
+
+/// `work` as a part of the running call, for work that goes on beside it.
+pub fn within_call<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    work.with_current_context()
 }
 
 /// A call was refused for its key, or for having none.

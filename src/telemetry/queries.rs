@@ -10,6 +10,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::metrics::metrics;
+use super::trace;
 
 /// Where sqlx tells of a statement.
 pub(super) const STATEMENTS: &str = "sqlx::query";
@@ -44,8 +45,9 @@ impl<S: Subscriber> Layer<S> for Queries {
         let operation = operation(&told.text);
         if duration >= SLOW_STATEMENT {
             let duration_ms = super::milliseconds(duration);
-            tracing::warn!(target: SLOW, operation, duration_ms, "slow query");
+            tracing::warn!(target: SLOW, operation, duration_ms, trace_id = trace::current_id(), "slow query");
         }
+        trace::statement(&operation, duration);
         metrics().db_duration.record(duration.as_secs_f64(), &[KeyValue::new("operation", operation)]);
     }
 }

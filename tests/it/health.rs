@@ -174,7 +174,10 @@ async fn detailed_health_tells_how_each_dependency_is() {
     assert_eq!(database["dependency"]["lastError"], "");
     assert!(database["dependency"]["latencyMs"].as_f64().unwrap() > 0.0, "{database}");
     assert_eq!(health["jobQueue"]["status"], "HEALTH_STATUS_UP");
-    assert_eq!(health["jobQueue"]["oldestAge"], "0s");
+    let waiting = "SELECT count(*) FROM graphile_worker.jobs";
+    let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&hub.db).await.unwrap();
+    assert_eq!(health["jobQueue"]["waitingCount"], waiting, "no worker takes any");
+    assert_ne!(health["jobQueue"]["oldestAge"], "0s");
     assert_eq!(health["ingest"]["failingFeedCount"], 0);
     assert!(health["ingest"]["feedCount"].as_u64().unwrap() > 0, "{health}");
     assert_eq!(health["model"]["name"], "all-MiniLM-L6-v2");

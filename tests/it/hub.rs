@@ -195,7 +195,7 @@ impl Hub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = listener.local_addr().unwrap();
         let http2 = ListenConfig { http2_only: true, ..ListenConfig::default() };
-        tokio::spawn(listen::serve(listener, server::on_socket(core.clone()), http2, stopping.clone()));
+        tokio::spawn(listen::serve(listener, core.clone(), http2, stopping.clone()));
 
         let config =
             EdgeConfig { rate_limit: RateLimit::OFF, route_classes: Vec::new(), ..EdgeConfig::default() };

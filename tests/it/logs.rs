@@ -73,7 +73,7 @@ async fn a_slow_statement_is_logged_by_name_without_values_and_calls_that_wait_f
         .collect();
     wait_for("readers that wait", async || {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'keywords'::regclass";
-        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&hub.db).await.unwrap() >= 6
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&hub.db).await.unwrap() >= 3
     })
     .await;
     sleep(Duration::from_millis(300)).await;
@@ -88,7 +88,7 @@ async fn a_slow_statement_is_logged_by_name_without_values_and_calls_that_wait_f
     })
     .await;
     let slow = program.said("slow query");
-    assert!(slow.len() >= 6, "{}", program.process.log());
+    assert!(slow.len() >= 3, "{}", program.process.log());
     for line in slow {
         assert_eq!(
             (&line["operation"], &line["level"]),
