@@ -160,7 +160,6 @@ pub async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let config = Config::load(cli.config.as_deref(), &cli.flags)?;
     telemetry::log::init(&config.log, config.log_format).map_err(|error| anyhow!(error))?;
-    telemetry::trace::init().map_err(|error| anyhow!(error))?;
     match cli.command {
         Command::Standalone { seed } => standalone(config, seed).await,
         Command::Serve => with_database(config, Roles { serve: true, edge: false, worker: false }).await,

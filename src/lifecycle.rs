@@ -145,6 +145,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // First of all, so that no signal ends the process without a drain.
     let stop_signal = stop_signal()?;
+    telemetry::trace::init().map_err(|error| anyhow!(error))?;
     let clock = Clock::system();
     let stopping = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();

@@ -155,7 +155,7 @@ metrics! {
     db_connections_max: gauge "db.client.connection.max" "" []
         "Most connections that the requests' pool may have.";
     db_waiting: gauge "db.client.connection.waiting" "" []
-        "Calls that waited for a connection of a pool, on average over the last second.";
+        "Calls that waited for a connection of the requests' pool, on average over the last second.";
     cache_reads: counter "cache.reads" "" ["kind", "outcome"]
         "Reads of the cache: `hit`, `miss`, or `bypassed` where Redis or the news of changes was away.";
     cache_duration: seconds "cache.read.duration" "s" ["kind"]

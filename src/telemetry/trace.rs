@@ -3,13 +3,14 @@
 //! `OTEL_EXPORTER_OTLP_HEADERS`, ...). Without an endpoint no span is made; ids of callers' traces are still logged.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{Bytes, HeaderExtractor, HeaderInjector, HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -17,6 +18,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::ingest::fetch::tls_config;
 
 /// Where spans go: for all signals, or for traces alone.
@@ -39,12 +41,13 @@ pub fn init() -> Result<(), String> {
         .map_err(|error| format!("traces: {error}"))?;
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Collector { http, runtime: Handle::current() })
+        .with_http_client(Collector { http, runtime: Handle::current(), away: Arc::default() })
         .build()
         .map_err(|error| format!("traces: {error}"))?;
     let mut resource =
         Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-    if !set("OTEL_SERVICE_NAME") {
+    let given = Resource::builder().build().get(&Key::new("service.name"));
+    if given.is_none_or(|name| name.as_str().starts_with("unknown_service")) {
         resource = resource.with_service_name("euhub");
     }
     let provider =
@@ -71,22 +74,40 @@ pub async fn flush() {
 struct Collector {
     http: reqwest::Client,
     runtime: Handle,
+    /// The last batch did not arrive, which was logged.
+    away: Arc<AtomicBool>,
 }
 
 #[tonic::async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let http = self.http.clone();
+        let (http, away) = (self.http.clone(), Arc::clone(&self.away));
         let sent = self.runtime.spawn(async move {
-            let mut response = http.execute(request.try_into()?).await?;
-            let mut answer = Response::builder().status(response.status());
-            if let Some(headers) = answer.headers_mut() {
-                *headers = std::mem::take(response.headers_mut());
+            let sent = send(&http, request).await;
+            let failed = match &sent {
+                Ok(response) if response.status().is_success() => None,
+                Ok(response) => Some(response.status().to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            match failed {
+                Some(error) if !away.swap(true, Ordering::Relaxed) => super::away("collector", &error),
+                None if away.swap(false, Ordering::Relaxed) => super::recovered("collector"),
+                _ => {}
             }
-            Ok::<_, HttpError>(answer.body(response.bytes().await?)?)
+            sent
         });
         sent.await?
     }
+}
+
+async fn send(http: &reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    // The address may hold a password.
+    let mut response = http.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
+    let mut answer = Response::builder().status(response.status());
+    if let Some(headers) = answer.headers_mut() {
+        *headers = std::mem::take(response.headers_mut());
+    }
+    Ok(answer.body(response.bytes().await.map_err(reqwest::Error::without_url)?)?)
 }
 
 /// The trace that a request's headers name.
@@ -124,7 +145,7 @@ pub(super) fn statement(operation: &str, duration: Duration) {
     let Some((_, tracer)) = TRACING.get() else { return };
     Context::map_current(|context| {
         if context.span().is_recording() {
-            let now = SystemTime::now();
+            let now = SystemTime::from(Clock::system().now());
             let attributes = [
                 KeyValue::new("db.system.name", "postgresql"),
                 KeyValue::new("db.query.summary", operation.to_owned()),
