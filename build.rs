@@ -8,8 +8,18 @@ use std::path::{Path, PathBuf};
 
 use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 9] =
-    ["admin", "article", "backup", "document", "keyword", "search", "sentiment", "source", "suggestion"];
+const FILES: [&str; 10] = [
+    "admin",
+    "article",
+    "backup",
+    "document",
+    "keyword",
+    "operations",
+    "search",
+    "sentiment",
+    "source",
+    "suggestion",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

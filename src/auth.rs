@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -39,6 +40,9 @@ const WRONG_KEY_CLIENTS: u64 = 10_000;
 const LAST_USE_STEP: TimeDelta = TimeDelta::minutes(1);
 /// Characters of a request id that are kept.
 const MAX_REQUEST_ID: usize = 128;
+
+/// Metadata of an answer: who the caller is, for the edge's access line.
+pub const ACTOR: HeaderName = HeaderName::from_static("x-euhub-actor");
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +78,8 @@ pub struct Caller {
     pub client: String,
     /// Id of the request, as the client or the edge gave it; empty when neither did.
     pub request_id: String,
+    /// Its key has the scope `admin`.
+    pub admin: bool,
 }
 
 /// What the layer decides with.
@@ -131,6 +137,7 @@ impl Authorizer {
             actor,
             client: call.client.clone(),
             request_id: call.request_id.clone(),
+            admin: false,
         };
         let public = || caller("public".into());
         let key = match &call.key {
@@ -156,7 +163,7 @@ impl Authorizer {
         if let Some(admin) = &self.admin_key_hash
             && bool::from(admin.ct_eq(&hash))
         {
-            return (caller("key-file".into()), Ok(()));
+            return (Caller { admin: true, ..caller("key-file".into()) }, Ok(()));
         }
         let now = self.clock.now();
         let found = match store::find_api_key(&self.db, &hash, now).await {
@@ -166,15 +173,17 @@ impl Authorizer {
                 let reason = "the API key is unknown, expired or revoked";
                 return (public(), Err(Error::Unauthenticated(reason)));
             }
+            // What anybody may ask is answered while the database is away: above all, how the server is.
+            Err(_) if call.need.is_none() => return (public(), Ok(())),
             Err(error) => return (public(), Err(error)),
         };
-        let caller = caller(format!("key:{}", found.id));
+        let has = |scope: Scope| found.scopes.iter().any(|name| name == scope.as_str());
+        let caller = Caller { admin: has(Scope::Admin), ..caller(format!("key:{}", found.id)) };
         if found.last_use_time.is_none_or(|last| now - last >= LAST_USE_STEP)
             && let Err(error) = store::touch_api_key(&self.db, found.id, now).await
         {
             return (caller, Err(error));
         }
-        let has = |scope: Scope| found.scopes.iter().any(|name| name == scope.as_str());
         let allowed = match call.need {
             None => Ok(()),
             Some(Scope::Read | Scope::Suggest) if self.public_read => Ok(()),
@@ -219,6 +228,9 @@ pub async fn authorize(State(authorizer): State<Authorizer>, mut request: Reques
             // What cannot be audited is not answered.
             response = refused(error);
         }
+    }
+    if let Ok(actor) = HeaderValue::from_str(&caller.actor) {
+        response.headers_mut().insert(ACTOR, actor);
     }
     response.extensions_mut().insert(caller);
     response
@@ -272,11 +284,13 @@ impl Call {
     }
 }
 
-/// Whether an RPC may change what others read: not so administration's own service, which has keys and the cache, nor backups.
+/// Whether an RPC may change what others read: not so administration's own services, which have keys, the cache and the log, nor backups.
 pub fn may_change(path: &str) -> bool {
     required_scope(path) == Some(Scope::Admin)
         && !only_reads(path)
-        && !path.starts_with("/euhub.v1.AdminService/")
+        && !["/euhub.v1.AdminService/", "/euhub.v1.OperationsService/"]
+            .iter()
+            .any(|own| path.starts_with(own))
 }
 
 /// Whether a method changes nothing, going by its name.
@@ -309,6 +323,7 @@ fn required_scope(path: &str) -> Option<Scope> {
         | "grpc.reflection.v1.ServerReflection"
         | "grpc.reflection.v1alpha.ServerReflection" => None,
         "euhub.v1.AdminService" if method == "GetStatus" => None,
+        "euhub.v1.OperationsService" if method == "GetDetailedHealth" => None,
         "euhub.v1.ArticleService" | "euhub.v1.SearchService" | "euhub.v1.SentimentService" => {
             Some(Scope::Read)
         }
@@ -352,6 +367,7 @@ mod tests {
             "/euhub.v1.SourceService/ListSources",
             "/euhub.v1.DocumentService/GetDocument",
             "/euhub.v1.AdminService/AnythingNew",
+            "/euhub.v1.OperationsService/SetLog",
             "/euhub.v1.SuggestionService/ApproveSuggestion",
             "/euhub.v1.SuggestionService/AnythingNew",
             "/other.Service/Method",
@@ -363,6 +379,7 @@ mod tests {
         assert_eq!(required_scope("/euhub.v1.SuggestionService/VoteSuggestion"), Some(Scope::Suggest));
         assert_eq!(required_scope("/euhub.v1.BackupService/AnythingNew"), Some(Scope::Backup));
         assert_eq!(required_scope("/euhub.v1.AdminService/GetStatus"), None);
+        assert_eq!(required_scope("/euhub.v1.OperationsService/GetDetailedHealth"), None);
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let config = Config::load(cli.config.as_deref(), &cli.flags)?;
-    telemetry::init(&config.log, config.log_format).map_err(|error| anyhow!(error))?;
+    telemetry::log::init(&config.log, config.log_format).map_err(|error| anyhow!(error))?;
     match cli.command {
         Command::Standalone { seed } => standalone(config, seed).await,
         Command::Serve => with_database(config, Roles { serve: true, edge: false, worker: false }).await,
@@ -328,7 +328,12 @@ async fn api_key(config: &Config, command: ApiKeyCommand) -> anyhow::Result<()> 
 async fn api_key_command(database: &Database, command: ApiKeyCommand) -> anyhow::Result<()> {
     let db = &database.pool;
     let now = Clock::system().now();
-    let operator = Caller { actor: "command-line".into(), client: String::new(), request_id: String::new() };
+    let operator = Caller {
+        actor: "command-line".into(),
+        client: String::new(),
+        request_id: String::new(),
+        admin: true,
+    };
     match command {
         ApiKeyCommand::Create { name, scopes, expires_in_days, json } => {
             let (key, hash) = auth::generate_key(&mut system_rng());

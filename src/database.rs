@@ -3,9 +3,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use log::LevelFilter;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+
+use crate::telemetry;
 
 /// Our own schema; the job queue brings its own.
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -15,7 +18,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A pool of at most `connections`, opened as needed.
 pub fn pool(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("euhub").options([
+    let options = PgConnectOptions::from_str(url)?.application_name("euhub");
+    // `telemetry` hears of every statement and every wait for a connection, and logs the slow ones itself.
+    let options = options.log_slow_statements(LevelFilter::Debug, telemetry::SLOW_STATEMENT);
+    let options = options.options([
         // Filters that a client left out vanish from the plan only when it is made for the call's own parameters.
         ("plan_cache_mode", "force_custom_plan"),
         ("statement_timeout", "30s"),
@@ -29,6 +35,7 @@ pub fn pool(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
     Ok(PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .acquire_time_level(LevelFilter::Trace)
         .connect_lazy_with(options))
 }
 

@@ -12,6 +12,7 @@ use tonic::Status;
 use crate::error::{Error, Result};
 use crate::proto::ExportFormat;
 use crate::proto::google::api::HttpBody;
+use crate::telemetry;
 
 /// A list that can be had as a file.
 pub trait Export: Send + 'static {
@@ -38,12 +39,12 @@ pub fn stream<E: Export>(
     format: ExportFormat,
 ) -> ReceiverStream<Result<HttpBody, Status>> {
     let (sender, receiver) = mpsc::channel(2);
-    tokio::spawn(async move {
+    tokio::spawn(telemetry::within_call(async move {
         if let Err(error) = send(&plan, list, format, &sender).await {
             // The client may be gone by now; then there is nobody to tell.
             let _ = sender.send(Err(error.into())).await;
         }
-    });
+    }));
     ReceiverStream::new(receiver)
 }
 

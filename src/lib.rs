@@ -41,6 +41,8 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod llm;
 #[cfg(feature = "server")]
+pub mod operations;
+#[cfg(feature = "server")]
 pub mod page;
 #[cfg(feature = "server")]
 pub mod rate_limit;

@@ -11,17 +11,16 @@ use euhub_edge::plan::Plan;
 use futures_util::FutureExt;
 use ipnet::IpNet;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use crate::articles::watch::NewArticles;
-use crate::auth::Authorizer;
+use crate::auth::{self, Authorizer};
 use crate::backup::Backups;
 use crate::backup::service::BackupService;
 use crate::cache::{Cache, Lifetimes};
@@ -32,6 +31,7 @@ use crate::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use crate::ingest::Ingest;
 use crate::ingest::fetch::{FetchPolicy, Fetcher};
 use crate::llm::{Llm, LlmSettings};
+use crate::operations::health::{Health, LIVENESS};
 use crate::proto::DESCRIPTOR_SET;
 use crate::rate_limit::RedisLimiter;
 use crate::redis::Redis;
@@ -49,8 +49,8 @@ const METRICS_CONNECTIONS: usize = 16;
 const DRAIN: Duration = Duration::from_secs(25);
 /// How long connections may take to come back.
 const CLOSE: Duration = Duration::from_secs(3);
-/// How often readiness is looked at, and how long the database may take to answer.
-const PROBE: Duration = Duration::from_secs(1);
+/// How often the metrics of the process are looked at.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // First of all, so that no signal ends the process without a drain.
     let stop_signal = stop_signal()?;
+    telemetry::trace::init().map_err(|error| anyhow!(error))?;
     let clock = Clock::system();
     let stopping = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
@@ -174,12 +175,14 @@ pub async fn run(
     let rest = if roles.edge { Some(listen(config.edge_addr, "EUHUB_EDGE_ADDR").await?) } else { None };
     let metrics = listen(config.metrics_addr, "EUHUB_METRICS_ADDR").await?;
     let plan = Arc::new(Plan::compile(DESCRIPTOR_SET)?);
-    let (mut reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, probes) = tonic_health::server::health_reporter();
     // Until the first probe has seen the database.
     reporter.set_service_status("", ServingStatus::NotServing).await;
+    reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
 
     let redis = config.redis_url.as_ref().map(|url| Redis::open(url.expose()));
     let redis = redis.transpose().map_err(|error| anyhow!(error))?;
+    let mut tls = None;
     let mut upstream = None;
     if let Some(database) = &database {
         let embedder = embedder(&config.model_dir()).await?;
@@ -207,7 +210,15 @@ pub async fn run(
         if let Some(listener) = grpc {
             let cache = Cache::new(redis.clone(), Lifetimes::from(&config));
             cache.listen(database.pool.clone(), stopping.clone());
+            let health = Health::new(
+                database.pool.clone(),
+                redis.clone(),
+                embedder.as_ref().map(|embedder| embedder.name().to_owned()),
+                ingest.llm.clone(),
+                clock.clone(),
+            );
             let parts = Parts {
+                health: health.clone(),
                 search: Search { db: database.pool.clone(), cache, embedder },
                 ingest,
                 suggestions,
@@ -227,13 +238,13 @@ pub async fn run(
                 public_read: config.public_read,
                 stopping: stopping.clone(),
             };
-            let core = server::core(parts, health)?;
+            let core = server::core(parts, probes)?;
             upstream = Some(server::in_process(core.clone()));
             let listen = listen_config(&config, Port::Grpc)?;
-            let serving = listen::serve(listener, server::on_socket(core), listen, stopping.clone());
+            tls.clone_from(&listen.tls);
+            let serving = listen::serve(listener, core, listen, stopping.clone());
             tasks.spawn(serving.map(Ok));
-            tasks.spawn(watch_readiness(database.pool.clone(), reporter.clone(), stopping.clone()));
-            tasks.spawn(watch_pool(database.pool.clone(), stopping.clone()));
+            tasks.spawn(health.watch(reporter.clone(), stopping.clone()).map(Ok));
         }
     }
     if let Some(listener) = rest {
@@ -245,9 +256,12 @@ pub async fn run(
             }
         };
         let router = euhub_edge::http::router(plan, upstream, edge_config(&config, redis.as_ref())?)?;
-        let serving = listen::serve(listener, router, listen_config(&config, Port::Rest)?, stopping.clone());
-        tasks.spawn(serving.map(Ok));
+        let listen = listen_config(&config, Port::Rest)?;
+        tls.clone_from(&listen.tls);
+        tasks.spawn(listen::serve(listener, router, listen, stopping.clone()).map(Ok));
     }
+    let pool = database.as_ref().map(|database| database.pool.clone());
+    tasks.spawn(watch_process(tls, pool, stopping.clone()).map(Ok));
 
     let watched = ListenConfig { max_connections: METRICS_CONNECTIONS, ..ListenConfig::default() };
     tasks.spawn(listen::serve(metrics, telemetry::page::router(), watched, stopping.clone()).map(Ok));
@@ -264,10 +278,11 @@ pub async fn run(
     reporter.set_service_status("", ServingStatus::NotServing).await;
     stopping.cancel();
     // Probes that watch have been told; without the services their streams end, and no longer hold up the drain.
-    for service in server::SERVICES.iter().copied().chain([""]) {
+    for service in server::SERVICES.into_iter().chain(["", LIVENESS]) {
         reporter.clear_service_status(service).await;
     }
     let drained = tokio::time::timeout(DRAIN, drain(&mut tasks)).await;
+    telemetry::trace::flush().await;
     if let Some(database) = database {
         database.close().await?;
     }
@@ -307,51 +322,25 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Keeps the health of every service at what the database answers.
-async fn watch_readiness(
-    db: PgPool,
-    reporter: HealthReporter,
-    stopping: CancellationToken,
-) -> anyhow::Result<()> {
-    // A connection of its own: a crowd of requests does not make the database look away.
-    let db = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(PROBE)
-        .connect_lazy_with((*db.connect_options()).clone());
-    let mut known = None;
-    loop {
-        let probe = sqlx::query_scalar!("SELECT 1 AS one").fetch_one(&db);
-        let ready = tokio::time::timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok());
-        if stopping.is_cancelled() {
-            return Ok(());
-        }
-        if known != Some(ready) {
-            let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-            for service in server::SERVICES {
-                reporter.set_service_status(service, status).await;
-            }
-            reporter.set_service_status("", status).await;
-            telemetry::readiness(ready);
-            known = Some(ready);
-        }
-        tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            () = tokio::time::sleep(PROBE) => {}
-        }
-    }
-}
-
-/// Keeps the metrics of the requests' pool at what it is.
-async fn watch_pool(db: PgPool, stopping: CancellationToken) -> anyhow::Result<()> {
+/// Keeps the metrics of the runtime, the certificate and the requests' pool at what they are.
+async fn watch_process(tls: Option<Tls>, db: Option<PgPool>, stopping: CancellationToken) {
+    let mut last = Instant::now();
     while !stopping.is_cancelled() {
-        let idle = u32::try_from(db.num_idle()).unwrap_or(u32::MAX);
-        telemetry::pool(db.size().saturating_sub(idle), idle, db.options().get_max_connections());
+        telemetry::runtime();
+        if let Some(tls) = &tls {
+            telemetry::certificate(tls.expires());
+        }
+        if let Some(db) = &db {
+            let idle = u32::try_from(db.num_idle()).unwrap_or(u32::MAX);
+            telemetry::pool(db.size().saturating_sub(idle), idle, db.options().get_max_connections());
+            telemetry::pool_waiting(last.elapsed());
+            last = Instant::now();
+        }
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = tokio::time::sleep(PROBE) => {}
+            () = tokio::time::sleep(WATCH) => {}
         }
     }
-    Ok(())
 }
 
 async fn listen(address: std::net::SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
@@ -465,6 +454,7 @@ fn edge_config(config: &Config, redis: Option<&Redis>) -> anyhow::Result<EdgeCon
         rate_exempt: config.rate_limit_exempt.clone(),
         pages: vec![telemetry::page::page()],
         observer: Some(Arc::new(telemetry::rest::Requests)),
+        actor_metadata: Some(auth::ACTOR),
         shared_limiter,
         hsts: config.hsts || config.tls_cert.is_some(),
         error_domain: "euhub".into(),

@@ -56,6 +56,15 @@ impl Redis {
         }
     }
 
+    /// Asks for a sign of life now, whatever the breaker says; otherwise the class of what went wrong.
+    pub async fn ping(&self) -> Result<(), &'static str> {
+        let ping = async {
+            let mut connection = self.pool.get().await.map_err(|_| "unreachable")?;
+            cmd("PING").query_async::<()>(&mut *connection).await.map_err(|_| "error")
+        };
+        tokio::time::timeout(TIMEOUT, ping).await.unwrap_or(Err("timeout"))
+    }
+
     async fn in_time<T>(
         &self,
         work: impl AsyncFnOnce(Connection<'_>) -> RedisResult<T>,

@@ -1,4 +1,4 @@
-//! The gRPC services and the layers in front of them, in order: access line, measurement, deadline, authorization, the end of cached
+//! The gRPC services and the layers in front of them, in order: measurement with access line and trace, deadline, authorization, the end of cached
 //! answers.
 
 use std::sync::Arc;
@@ -34,12 +34,15 @@ use crate::documents::service::Documents;
 use crate::error::{Error, Result};
 use crate::ingest::Ingest;
 use crate::keywords::rpc::KeywordRpc;
+use crate::operations::health::Health as Dependencies;
+use crate::operations::rpc::OperationsRpc;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
 use crate::proto::article_service_server::{ArticleServiceServer, SERVICE_NAME as ARTICLE};
 use crate::proto::backup_service_server::{BackupServiceServer, SERVICE_NAME as BACKUP};
 use crate::proto::document_service_server::{DocumentServiceServer, SERVICE_NAME as DOCUMENT};
 use crate::proto::keyword_service_server::{KeywordServiceServer, SERVICE_NAME as KEYWORD};
+use crate::proto::operations_service_server::{OperationsServiceServer, SERVICE_NAME as OPERATIONS};
 use crate::proto::search_service_server::{SERVICE_NAME as SEARCH, SearchServiceServer};
 use crate::proto::sentiment_service_server::{SERVICE_NAME as SENTIMENT, SentimentServiceServer};
 use crate::proto::source_service_server::{SERVICE_NAME as SOURCE, SourceServiceServer};
@@ -50,12 +53,11 @@ use crate::sentiment::rpc::SentimentRpc;
 use crate::sources::rpc::SourceRpc;
 use crate::suggestions::rpc::SuggestionRpc;
 use crate::suggestions::service::Suggestions;
-use crate::telemetry;
-use crate::telemetry::calls::{Methods, measure};
+use crate::telemetry::calls::{self, Methods};
 
 /// Every service, for health.
-pub const SERVICES: [&str; 9] =
-    [ADMIN, ARTICLE, BACKUP, DOCUMENT, KEYWORD, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
+pub const SERVICES: [&str; 10] =
+    [ADMIN, ARTICLE, BACKUP, DOCUMENT, KEYWORD, OPERATIONS, SEARCH, SENTIMENT, SOURCE, SUGGESTION];
 
 /// Longest time for a call, unless the caller asks for less.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -77,6 +79,8 @@ pub struct Parts {
     pub backups: BackupService,
     /// Reads uploaded files.
     pub extractor: Extractor,
+    /// How everything is.
+    pub health: Dependencies,
     /// Wakes watchers.
     pub new_articles: NewArticles,
     /// Who may what.
@@ -115,6 +119,12 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     let documents =
         Documents { search: parts.search.clone(), extractor: parts.extractor, clock: clock.clone() };
     let keywords = KeywordRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
+    let operations = OperationsRpc {
+        db: db.clone(),
+        clock: clock.clone(),
+        health: parts.health,
+        public_read: parts.public_read,
+    };
     let sentiment = SentimentRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
     let sources = SourceRpc { db, clock, ingest: parts.ingest };
 
@@ -135,6 +145,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .add_service(limited!(BackupServiceServer::new(BackupRpc::new(parts.backups, parts.stopping))))
         .add_service(limited!(DocumentServiceServer::new(DocumentRpc { documents })))
         .add_service(limited!(KeywordServiceServer::new(keywords)))
+        .add_service(limited!(OperationsServiceServer::new(operations)))
         .add_service(limited!(SearchServiceServer::new(SearchRpc { search: parts.search })))
         .add_service(limited!(SentimentServiceServer::new(sentiment)))
         .add_service(limited!(SourceServiceServer::new(sources)))
@@ -148,7 +159,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .layer(from_fn_with_state(cache, end_cached))
         .layer(from_fn_with_state(parts.authorizer, auth::authorize))
         .layer(from_fn(deadline))
-        .layer(from_fn_with_state(methods, measure)))
+        .layer(from_fn_with_state(methods, calls::see)))
 }
 
 /// Ends cached answers before a call that may have changed them is answered, so that its caller reads what it wrote; the database tells
@@ -160,11 +171,6 @@ async fn end_cached(State(cache): State<Cache>, request: HttpRequest, next: Next
         cache.invalidate(&Kind::STORED).await;
     }
     response
-}
-
-/// The services for a socket: with an access line for each call.
-pub fn on_socket(core: Router) -> Router {
-    core.layer(from_fn(telemetry::access))
 }
 
 /// The services for the edge in this process, with no socket between.

@@ -68,7 +68,7 @@ impl NewArticles {
         let (sender, receiver) = mpsc::channel(16);
         let last = self.last.clone();
         let stopping = self.stopping.clone();
-        tokio::spawn(async move {
+        tokio::spawn(telemetry::within_call(async move {
             let _slot = slot;
             let end = tokio::select! {
                 () = stopping.cancelled() => Err(Error::Stopping),
@@ -79,7 +79,7 @@ impl NewArticles {
                 // The watcher may be gone by now; then there is nobody to tell.
                 let _ = sender.send(Err(error.into())).await;
             }
-        });
+        }));
         Ok(ReceiverStream::new(receiver))
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::config::Config;
@@ -159,15 +160,18 @@ impl Cache {
     ) -> Result<A, Status> {
         let counters = &self.0.counters[kind as usize];
         let key = key(kind, method, request);
-        let Some((generation, value)) = self.read(kind, &key).await else {
-            counters.read_as(kind, Outcome::Bypassed);
+        let started = Instant::now();
+        let read = self.read(kind, &key).await;
+        let took = started.elapsed();
+        let Some((generation, value)) = read else {
+            counters.read_as(kind, Outcome::Bypassed, took);
             return load.await.map_err(Status::from);
         };
         if let Some(value) = value {
             match value::open(&key, &value) {
                 Some((of, body)) if of == generation => {
                     if let Ok(answer) = A::decode(body) {
-                        counters.read_as(kind, Outcome::Hit);
+                        counters.read_as(kind, Outcome::Hit, took);
                         return Ok(answer);
                     }
                     Counters::add(&counters.corrupt);
@@ -176,7 +180,7 @@ impl Cache {
                 None => Counters::add(&counters.corrupt),
             }
         }
-        counters.read_as(kind, Outcome::Miss);
+        counters.read_as(kind, Outcome::Miss, took);
         let read = async {
             let body = Bytes::from(load.await.map_err(Status::from)?.encode_to_vec());
             let ttl = match class {

@@ -1,6 +1,7 @@
 //! What became of reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::cache::Kind;
 use crate::telemetry;
@@ -29,14 +30,14 @@ impl Counters {
     }
 
     /// Counts a read here and in the metrics.
-    pub fn read_as(&self, kind: Kind, outcome: Outcome) {
+    pub fn read_as(&self, kind: Kind, outcome: Outcome, duration: Duration) {
         let (counter, name) = match outcome {
             Outcome::Hit => (&self.hits, "hit"),
             Outcome::Miss => (&self.misses, "miss"),
             Outcome::Bypassed => (&self.bypassed, "bypassed"),
         };
         Self::add(counter);
-        telemetry::cache_read(kind.as_str(), name);
+        telemetry::cache_read(kind.as_str(), name, duration);
     }
 
     pub fn read(&self) -> KindStats {

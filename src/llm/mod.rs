@@ -84,6 +84,7 @@ impl Llm {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|_| LlmError::Setup("the HTTP client could not be set up"))?;
+        telemetry::llm_breaker(false);
         Ok(Self(Arc::new(Inner {
             client,
             wire,
@@ -114,13 +115,14 @@ impl Llm {
         prompt: &Prompt,
         check: impl FnOnce(R) -> Result<T, &'static str>,
     ) -> Result<T, LlmError> {
+        let started = Instant::now();
         let answer = self.0.call(prompt).await.and_then(|text| {
             let answer =
                 serde_json::from_str(&text).map_err(|_| "it is not of the schema that was asked for");
             answer.and_then(check).map_err(LlmError::InvalidAnswer)
         });
         self.0.counters.called(answer.as_ref().err());
-        telemetry::llm_called(answer.is_err());
+        telemetry::llm_called(started.elapsed(), answer.is_err());
         answer
     }
 }
@@ -153,6 +155,7 @@ impl Inner {
                     telemetry::llm_spent(reply.tokens_in, reply.tokens_out);
                     if pass.succeeded() {
                         telemetry::recovered("llm");
+                        telemetry::llm_breaker(false);
                     }
                     return reply.answer;
                 }
@@ -162,6 +165,7 @@ impl Inner {
                 pass.succeeded();
             } else if pass.failed(Instant::now()) {
                 telemetry::away("llm", &error);
+                telemetry::llm_breaker(true);
             }
             if let LlmError::Limited { retry_after: Some(wait) } = error {
                 self.limit.hold(Instant::now() + wait.min(MAX_HOLD));

@@ -25,6 +25,7 @@ use crate::server::caller;
 use crate::sources::convert::{draft, refused_feed, refused_outlet, run_message};
 use crate::sources::service::{self, Mask};
 use crate::sources::{health, import, opml, store};
+use crate::telemetry;
 use crate::validation::check;
 
 /// The service over the database.
@@ -108,13 +109,13 @@ impl SourceService for SourceRpc {
         audit(&self.db, &caller, "sources.ingest", &request.name, self.clock.now()).await?;
         // Apart from the call: a client that goes away leaves no run without its end.
         let ingest = self.ingest.clone();
-        let runs = tokio::spawn(async move {
+        let runs = tokio::spawn(telemetry::within_call(async move {
             let mut runs = Vec::with_capacity(source.feeds.0.len());
             for feed in &source.feeds.0 {
                 runs.push(run_message(&source.slug, ingest.run_feed(feed.id).await?));
             }
             Ok::<_, Error>(runs)
-        });
+        }));
         let runs = runs.await.map_err(|error| Error::Internal(format!("ingest: {error}")))??;
         Ok(Response::new(IngestSourceResponse { runs }))
     }

@@ -1,5 +1,6 @@
 //! Keywords that people propose: votes, evidence, and the decision of an administrator.
 
+pub mod contact;
 pub mod evaluate;
 pub mod evidence;
 pub mod rpc;

@@ -16,6 +16,7 @@ use crate::proto::{
 };
 use crate::resource;
 use crate::server::caller;
+use crate::suggestions::contact::Email;
 use crate::suggestions::evidence::{self, Evaluation};
 use crate::suggestions::service::{Proposed, Suggestions, Target};
 use crate::suggestions::store::{self, Draft, Filter, Place, State};
@@ -247,7 +248,7 @@ fn draft(suggestion: Suggestion) -> Draft {
         translations: translations.map(|translation| term(translation.language, translation.term)).collect(),
         category: suggestion.category,
         reason: suggestion.reason.trim().to_owned(),
-        contact_email: suggestion.contact_email,
+        contact_email: Email::new(suggestion.contact_email),
     }
 }
 

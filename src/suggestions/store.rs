@@ -6,6 +6,7 @@ use sqlx::{PgExecutor, PgTransaction};
 
 use crate::error::Result;
 use crate::keywords::store::Term;
+use crate::suggestions::contact::Email;
 
 /// Key of the advisory lock under which proposals are made, so that of several for one term at once one makes a suggestion.
 const LOCK: i64 = 0x6575_6875_6202;
@@ -67,7 +68,7 @@ pub struct Draft {
     /// Why it should be followed.
     pub reason: String,
     /// Where the proposer can be reached.
-    pub contact_email: String,
+    pub contact_email: Email,
 }
 
 /// A suggestion.
@@ -167,7 +168,7 @@ pub async fn insert(db: impl PgExecutor<'_>, id: i64, draft: &Draft, now: DateTi
         Json(&draft.translations) as _,
         draft.category,
         draft.reason,
-        draft.contact_email,
+        draft.contact_email.expose(),
         now
     )
     .execute(db)

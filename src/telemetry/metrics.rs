@@ -154,8 +154,12 @@ metrics! {
         "Connections of the requests' pool: `used` or `idle`.";
     db_connections_max: gauge "db.client.connection.max" "" []
         "Most connections that the requests' pool may have.";
+    db_waiting: gauge "db.client.connection.waiting" "" []
+        "Calls that waited for a connection of the requests' pool, on average over the last second.";
     cache_reads: counter "cache.reads" "" ["kind", "outcome"]
         "Reads of the cache: `hit`, `miss`, or `bypassed` where Redis or the news of changes was away.";
+    cache_duration: seconds "cache.read.duration" "s" ["kind"]
+        "Time of a read of the cache, the database aside.";
     job_runs: counter "job.runs" "" ["job", "outcome"]
         "Jobs that ended: `succeeded` or `failed`.";
     job_duration: long_seconds "job.duration" "s" ["job"]
@@ -188,6 +192,10 @@ metrics! {
         "Calls of the language model.";
     llm_tokens: counter "llm.tokens" "" ["direction"]
         "Tokens of questions (`in`) and answers (`out`).";
+    llm_duration: long_seconds "llm.call.duration" "s" ["outcome"]
+        "Time of a call of the language model with all its tries.";
+    llm_breaker_open: gauge "llm.breaker.open" "" []
+        "1 while the language model is not asked because it failed too often, else 0.";
     embedding_duration: seconds "embedding.duration" "s" []
         "Time of a run of the embedding model over a batch of texts.";
     searches: counter "search.requests" "" ["mode"]
@@ -196,6 +204,14 @@ metrics! {
         "Results of a search's page.";
     dependency_up: gauge "dependency.up" "" ["dependency"]
         "1 while the dependency answers, else 0.";
+    certificate_expiry: gauge "tls.certificate.expiry_timestamp" "s" []
+        "When the first certificate of the served chain expires, in seconds since 1970; only where this process ends TLS.";
+    tokio_workers: gauge "tokio.workers" "" []
+        "Threads that run tasks.";
+    tokio_alive_tasks: gauge "tokio.alive_tasks" "" []
+        "Tasks that have not ended.";
+    tokio_queue_depth: gauge "tokio.global_queue_depth" "" []
+        "Tasks that wait for a thread, in the queue of all threads.";
     build_info: gauge "build.info" "" ["version"]
         "Always 1; its label is the version of the program.";
 }

@@ -1,77 +1,36 @@
-//! Logs and metrics: the one place that touches their APIs, so that what is logged and counted, and how, is seen at once.
+//! Logs, metrics and traces: the one place that touches their APIs, so that what is logged and counted, and how, is seen at once.
 
+mod access;
 pub mod calls;
+pub mod log;
 pub mod metrics;
 pub mod page;
 mod queries;
 pub mod rest;
+pub mod trace;
 
 use std::fmt::Display;
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use chrono::{DateTime, Utc};
 use opentelemetry::KeyValue;
-use tokio::time::Instant;
-use tonic::Status;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use opentelemetry::context::FutureExt;
 
-use crate::auth::Caller;
-use crate::config::LogFormat;
 use crate::error::Error;
 use crate::jobs::store::Queue;
 use crate::sources::store::Run;
 use metrics::metrics;
-
-/// Starts logging to standard error. `filter` is a filter of `tracing_subscriber` (`info`, `euhub=debug,sqlx=warn`).
-pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let text = match format {
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-    };
-    let lines = if text {
-        lines.with_target(false).boxed()
-    } else {
-        lines.json().flatten_event(true).with_current_span(false).boxed()
-    };
-    let statements = Targets::new().with_target(queries::TARGET, LevelFilter::TRACE);
-    let done = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(queries::Queries.with_filter(statements))
-        .try_init();
-    done.map_err(|error| error.to_string())
-}
-
-/// One access line a gRPC call: method, status, duration until the response starts, client, request id.
-pub async fn access(request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let method = request.uri().path().trim_start_matches('/').to_owned();
-    let response = next.run(request).await;
-    let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
-    let caller = response.extensions().get::<Caller>();
-    tracing::info!(
-        method,
-        code = ?code,
-        duration_ms = milliseconds(start.elapsed()),
-        client = caller.map(|caller| caller.client.as_str()),
-        request_id = caller.map(|caller| caller.request_id.as_str()),
-        "grpc"
-    );
-    response
-}
+pub use queries::SLOW_STATEMENT;
 
 /// A fault of ours or of what we depend on; the caller got a status without its text.
 pub fn fault(part: &str, error: &dyn Display) {
     metrics().faults.add(1, &[KeyValue::new("part", part.to_owned())]);
-    tracing::error!(part, %error, "fault");
+    tracing::error!(part, %error, trace_id = trace::current_id(), "fault");
+}
+
+/// `work` as a part of the running call, for work that goes on beside it.
+pub fn within_call<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    work.with_current_context()
 }
 
 /// A call was refused for its key, or for having none.
@@ -170,9 +129,15 @@ pub fn embedded(duration: Duration) {
 }
 
 /// The language model was called, with every try.
-pub fn llm_called(failed: bool) {
-    let outcome = if failed { "failed" } else { "succeeded" };
-    metrics().llm_calls.add(1, &[KeyValue::new("outcome", outcome)]);
+pub fn llm_called(duration: Duration, failed: bool) {
+    let outcome = [KeyValue::new("outcome", if failed { "failed" } else { "succeeded" })];
+    metrics().llm_calls.add(1, &outcome);
+    metrics().llm_duration.record(duration.as_secs_f64(), &outcome);
+}
+
+/// The language model is asked, or is not because it failed too often.
+pub fn llm_breaker(open: bool) {
+    metrics().llm_breaker_open.record(f64::from(u8::from(open)), &[]);
 }
 
 /// The language model took and gave tokens.
@@ -189,9 +154,30 @@ pub fn pool(used: u32, idle: u32, max: u32) {
     metrics.db_connections_max.record(f64::from(max), &[]);
 }
 
-/// The cache was asked for an answer of a kind.
-pub fn cache_read(kind: &'static str, outcome: &'static str) {
-    metrics().cache_reads.add(1, &[KeyValue::new("kind", kind), KeyValue::new("outcome", outcome)]);
+/// How many calls waited for a connection at once, on average over the `period` since this was last told.
+pub fn pool_waiting(period: Duration) {
+    metrics().db_waiting.record(queries::take_wait().div_duration_f64(period), &[]);
+}
+
+/// When the certificate that this process serves expires, since 1970.
+pub fn certificate(expires: Duration) {
+    metrics().certificate_expiry.record(expires.as_secs_f64(), &[]);
+}
+
+/// The runtime of this process, as it stands.
+#[allow(clippy::cast_precision_loss, reason = "numbers of tasks stay far below 2^52")]
+pub fn runtime() {
+    let (runtime, metrics) = (tokio::runtime::Handle::current().metrics(), metrics());
+    metrics.tokio_workers.record(runtime.num_workers() as f64, &[]);
+    metrics.tokio_alive_tasks.record(runtime.num_alive_tasks() as f64, &[]);
+    metrics.tokio_queue_depth.record(runtime.global_queue_depth() as f64, &[]);
+}
+
+/// The cache was asked for an answer of a kind, and took `duration` for it.
+pub fn cache_read(kind: &'static str, outcome: &'static str, duration: Duration) {
+    let kind = KeyValue::new("kind", kind);
+    metrics().cache_duration.record(duration.as_secs_f64(), std::slice::from_ref(&kind));
+    metrics().cache_reads.add(1, &[kind, KeyValue::new("outcome", outcome)]);
 }
 
 /// A job ended.
@@ -238,6 +224,7 @@ pub fn analyzed(articles: usize, linked: u64, duration: Duration) {
     tracing::info!(articles, linked, duration_ms = milliseconds(duration), "analyze");
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+/// Milliseconds, to the microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

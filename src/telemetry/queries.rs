@@ -1,6 +1,8 @@
-//! Statements, as sqlx tells of them: how long each took, by verb and table, and the slow ones by name.
+//! Statements, as sqlx tells of them: how long each took, by verb and table, and the slow ones by name; and waits for connections.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use tracing::field::{Field, Visit};
@@ -8,35 +10,59 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::metrics::metrics;
+use super::trace;
 
 /// Where sqlx tells of a statement.
-pub(super) const TARGET: &str = "sqlx::query";
+pub(super) const STATEMENTS: &str = "sqlx::query";
+/// Where it tells of a connection that a pool gave.
+pub(super) const CONNECTIONS: &str = "sqlx::pool::acquire";
+/// Where slow statements are logged.
+const SLOW: &str = "euhub::slow_query";
+/// A statement that takes this long is logged.
+pub const SLOW_STATEMENT: Duration = Duration::from_millis(250);
+
+/// Nanoseconds that calls have waited for connections since this was last taken.
+static WAITED: AtomicU64 = AtomicU64::new(0);
+
+/// Time that calls have waited for connections since this was last asked.
+pub(super) fn take_wait() -> Duration {
+    Duration::from_nanos(WAITED.swap(0, Ordering::Relaxed))
+}
 
 /// Measures each statement that sqlx tells of.
 pub(super) struct Queries;
 
 impl<S: Subscriber> Layer<S> for Queries {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut statement = Statement::default();
-        event.record(&mut statement);
-        if let Some(seconds) = statement.seconds {
-            let operation = operation(&statement.text);
-            metrics().db_duration.record(seconds, &[KeyValue::new("operation", operation)]);
+        let mut told = Told::default();
+        event.record(&mut told);
+        let Some(duration) = told.duration else { return };
+        if event.metadata().target() == CONNECTIONS {
+            let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            WAITED.fetch_add(nanos, Ordering::Relaxed);
+            return;
         }
+        let operation = operation(&told.text);
+        if duration >= SLOW_STATEMENT {
+            let duration_ms = super::milliseconds(duration);
+            tracing::warn!(target: SLOW, operation, duration_ms, trace_id = trace::current_id(), "slow query");
+        }
+        trace::statement(&operation, duration);
+        metrics().db_duration.record(duration.as_secs_f64(), &[KeyValue::new("operation", operation)]);
     }
 }
 
 /// The fields of an event that matter.
 #[derive(Default)]
-struct Statement {
+struct Told {
     text: String,
-    seconds: Option<f64>,
+    duration: Option<Duration>,
 }
 
-impl Visit for Statement {
+impl Visit for Told {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if field.name() == "elapsed_secs" {
-            self.seconds = Some(value);
+        if matches!(field.name(), "elapsed_secs" | "acquired_after_secs") {
+            self.duration = Duration::try_from_secs_f64(value).ok();
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use euhub::database;
 use euhub::embedded::EmbeddedPostgres;
+use euhub::operations::health::LIVENESS;
 use euhub::proto::ListKeywordsRequest;
 use euhub::proto::keyword_service_client::KeywordServiceClient;
 use sqlx::postgres::PgConnectOptions;
@@ -82,6 +83,18 @@ async fn health_follows_the_database() {
         let answer = get(rest, "/health").await;
         assert_eq!(answer.json()["error"]["status"], "UNAVAILABLE");
 
+        let health = get(rest, "/api/health/detailed").await.ok();
+        assert_eq!(health["status"], "HEALTH_STATUS_DOWN", "{health}");
+        assert_eq!(health["database"]["dependency"]["status"], "HEALTH_STATUS_DOWN", "{health}");
+        let class = health["database"]["dependency"]["lastError"].as_str().unwrap();
+        assert!(["unreachable", "timeout", "refused"].contains(&class), "{health}");
+        assert_eq!(health["database"]["version"], "");
+        assert_eq!(
+            check(&channel, LIVENESS).await,
+            Serving,
+            "restarting the process would not help its database"
+        );
+
         let status = list_keywords(&channel).await.expect_err("no database, no answer");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         assert!(status.get_details_retry_info().is_some(), "{status}");
@@ -103,6 +116,11 @@ async fn health_follows_the_database() {
         serving(rest, &mut process).await;
         list_keywords(&channel).await.expect("an answer");
         assert_eq!(get(rest, "/api/v1/keywords").await.status, 200);
+        wait_for("a database that is up in detail", async || {
+            let health = get(rest, "/api/health/detailed").await.ok();
+            health["database"]["dependency"]["status"] == "HEALTH_STATUS_UP"
+        })
+        .await;
     }
     drop(watches);
     process.stop().await;
@@ -138,6 +156,47 @@ async fn a_watch_of_articles_outlives_a_lost_database_or_says_that_it_ended() {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.get_details_retry_info().is_some(), "{status}");
     process.stop().await;
+}
+
+#[tokio::test]
+async fn detailed_health_tells_how_each_dependency_is() {
+    let hub = Hub::seeded().await;
+    let answer = hub.get("/api/health/detailed").await;
+    let health = answer.ok();
+    assert_eq!(health["status"], "HEALTH_STATUS_UP", "{health}");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert!(health["uptime"].as_str().unwrap().ends_with('s'), "{health}");
+    let database = &health["database"];
+    let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&hub.db).await.unwrap();
+    assert!(version.starts_with(database["version"].as_str().unwrap()), "{version}: {database}");
+    assert_ne!(database["version"], "");
+    assert_eq!((database["role"].as_str(), database["connectionsMax"].as_u64()), (Some("primary"), Some(10)));
+    assert_eq!(database["dependency"]["lastError"], "");
+    assert!(database["dependency"]["latencyMs"].as_f64().unwrap() > 0.0, "{database}");
+    assert_eq!(health["jobQueue"]["status"], "HEALTH_STATUS_UP");
+    let waiting = "SELECT count(*) FROM graphile_worker.jobs";
+    let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&hub.db).await.unwrap();
+    assert_eq!(health["jobQueue"]["waitingCount"], waiting, "no worker takes any");
+    assert_ne!(health["jobQueue"]["oldestAge"], "0s");
+    assert_eq!(health["ingest"]["failingFeedCount"], 0);
+    assert!(health["ingest"]["feedCount"].as_u64().unwrap() > 0, "{health}");
+    assert_eq!(health["model"]["name"], "all-MiniLM-L6-v2");
+    assert!(health["redis"].is_null() && health["llm"].is_null(), "neither is set up: {health}");
+    for inside in ["socket", "password", "postgres:", hub.db.connect_options().get_host()] {
+        assert!(!answer.text.contains(inside), "{inside}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_private_hub_tells_details_to_administrators_alone() {
+    let hub = Hub::private().await;
+    let told = hub.get("/api/health/detailed").await.ok();
+    assert_eq!(told["status"], "HEALTH_STATUS_UP");
+    assert!(told["database"].is_null() && told["version"] == "" && told["uptime"].is_null(), "{told}");
+    let told = hub.admin("GET", "/api/health/detailed", serde_json::Value::Null).await.ok();
+    assert_eq!(told["database"]["role"], "primary", "{told}");
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_log").fetch_one(&hub.db).await.unwrap();
+    assert_eq!(rows, 0, "probes leave nothing in the audit log");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use euhub::embedded::EmbeddedPostgres;
 use euhub::ingest::Ingest;
 use euhub::ingest::fetch::{FetchPolicy, Fetcher};
 use euhub::llm::Llm;
+use euhub::operations::health::Health;
 use euhub::proto::DESCRIPTOR_SET;
 use euhub::redis::Redis;
 use euhub::search::embedding::Embedder;
@@ -187,7 +188,10 @@ impl Hub {
         let plan = Arc::new(Plan::compile(DESCRIPTOR_SET).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let backups = backups(&db, &database_url, folder.path());
+        let model = embedder.as_ref().map(|embedder| embedder.name().to_owned());
+        let health = Health::new(db.clone(), None, model, ingest.llm.clone(), clock.clone());
         let parts = Parts {
+            health,
             search: Search { db: db.clone(), cache: cache.clone(), embedder },
             ingest: ingest.clone(),
             suggestions,
@@ -206,7 +210,7 @@ impl Hub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = listener.local_addr().unwrap();
         let http2 = ListenConfig { http2_only: true, ..ListenConfig::default() };
-        tokio::spawn(listen::serve(listener, server::on_socket(core.clone()), http2, stopping.clone()));
+        tokio::spawn(listen::serve(listener, core.clone(), http2, stopping.clone()));
 
         let config =
             EdgeConfig { rate_limit: RateLimit::OFF, route_classes: Vec::new(), ..EdgeConfig::default() };

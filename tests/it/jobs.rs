@@ -149,7 +149,8 @@ async fn a_feed_removed_while_its_job_waits_is_no_error() {
     let hub = Hub::empty().await;
     let feeds = outlets(&hub, 2).await;
     assert_eq!(enqueue(&hub.db).await, 2);
-    let caller = Caller { actor: "test".into(), client: String::new(), request_id: String::new() };
+    let caller =
+        Caller { actor: "test".into(), client: String::new(), request_id: String::new(), admin: true };
     sources::retire(&hub.db, &caller, "a-outlet", Clock::system().now()).await.unwrap();
     let worker = Worker::start(&hub).await;
     drained(&hub.db).await;
@@ -164,7 +165,12 @@ async fn a_feed_removed_while_it_is_fetched_is_no_error() {
     let feeds = FeedServer::start(move |_| {
         let db = db.clone();
         async move {
-            let caller = Caller { actor: "test".into(), client: String::new(), request_id: String::new() };
+            let caller = Caller {
+                actor: "test".into(),
+                client: String::new(),
+                request_id: String::new(),
+                admin: true,
+            };
             sources::retire(&db, &caller, "gone", Clock::system().now()).await.unwrap();
             rss("gone", 1..4)
         }

@@ -7,12 +7,13 @@ use tokio_stream::once;
 use crate::hub::Hub;
 
 /// Full name of every service that a client may find.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 11] = [
     "euhub.v1.AdminService",
     "euhub.v1.ArticleService",
     "euhub.v1.BackupService",
     "euhub.v1.DocumentService",
     "euhub.v1.KeywordService",
+    "euhub.v1.OperationsService",
     "euhub.v1.SearchService",
     "euhub.v1.SentimentService",
     "euhub.v1.SourceService",

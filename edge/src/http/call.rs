@@ -129,6 +129,7 @@ impl Call<'_> {
             .await
             .map_err(|error| self.edge.unreachable(&*error))?;
         let (head, body) = response.into_parts();
+        self.edge.note_actor(self.parts, &head.headers);
         if head.status != StatusCode::OK {
             tracing::warn!(status = head.status.as_u16(), "upstream answered without gRPC");
             return Err(match head.status.as_u16() {
@@ -279,6 +280,9 @@ pub(crate) fn metadata(edge: &Edge, parts: &http::request::Parts, timeout: Optio
     }
     if let Some(client) = parts.extensions.get::<Client>() {
         metadata.insert(HeaderName::from_static("x-request-id"), client.request_id.clone());
+        if let Some(traceparent) = &client.traceparent {
+            metadata.insert(HeaderName::from_static("traceparent"), traceparent.clone());
+        }
         if let Ok(address) = HeaderValue::from_str(&client.address.to_string()) {
             metadata.insert(HeaderName::from_static("x-forwarded-for"), address);
         }
@@ -307,6 +311,14 @@ fn grpc_timeout(timeout: Duration) -> HeaderValue {
 }
 
 impl Edge {
+    /// Keeps who the upstream says that the caller is.
+    pub(crate) fn note_actor(&self, parts: &http::request::Parts, metadata: &HeaderMap) {
+        let actor = self.config.actor_metadata.as_ref().and_then(|name| metadata.get(name));
+        if let (Some(actor), Some(client)) = (actor, parts.extensions.get::<Client>()) {
+            client.actor.get_or_init(|| actor.clone());
+        }
+    }
+
     /// The error for an upstream that did not answer at all, or refused through a layer of its own.
     pub(crate) fn unreachable(&self, error: &(dyn Error + 'static)) -> Failure {
         let mut cause = Some(error);

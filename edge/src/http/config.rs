@@ -63,6 +63,8 @@ pub struct EdgeConfig {
     pub request_metadata: Vec<HeaderName>,
     /// Response metadata passed back as headers.
     pub response_metadata: Vec<HeaderName>,
+    /// Response metadata in which the upstream says who the caller is, for the observer.
+    pub actor_metadata: Option<HeaderName>,
     /// `domain` of the `google.rpc.ErrorInfo` in the edge's own errors.
     pub error_domain: String,
     /// `info.title` of the OpenAPI document.
@@ -73,7 +75,7 @@ pub struct EdgeConfig {
     pub request_ids: RequestIds,
     /// Pages beside the bindings.
     pub pages: Vec<Page>,
-    /// Who is told of every request, for metrics.
+    /// Who is told of every request, for metrics, access lines and traces.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
@@ -119,6 +121,7 @@ impl Default for EdgeConfig {
                 HeaderName::from_static("deprecation"),
                 HeaderName::from_static("sunset"),
             ],
+            actor_metadata: None,
             error_domain: "edge".to_owned(),
             api_title: "API".to_owned(),
             api_version: "v1".to_owned(),

@@ -63,6 +63,7 @@ async fn forward(edge: &Edge, request: Request) -> Result<Response, Failure> {
     let answer = GrpcWebLayer::new().layer(edge.upstream.clone()).oneshot(call);
     let answer = timeout(time, answer.map_err(|error| edge.unreachable(&*error))).await;
     let (mut head, body) = answer.unwrap_or_else(|_| Err(Failure::deadline()))?.into_parts();
+    edge.note_actor(&parts, &head.headers);
     let allowed = &edge.config.response_metadata;
     head.headers = head
         .headers

@@ -41,7 +41,7 @@ use tower_http::compression::{
 pub use config::{EdgeConfig, Page, RateLimit, RequestIds, RouteClass};
 pub(crate) use failure::Failure;
 pub use grpc_web::grpc_timeout;
-pub use observe::{Ended, Observer};
+pub use observe::{Begun, Ended, Observed, Observer, Sees, Watched};
 
 pub use crate::protect::{SharedLimiter, Take};
 pub use status::name as code_name;

@@ -1,8 +1,9 @@
 //! The outermost layer: who calls, under which id, what for, and what became of it.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -39,18 +40,37 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// Sees every request from its beginning to the last byte of its answer.
 pub trait Observer: Send + Sync + 'static {
-    /// A request of a route begins; [`Observer::ended`] follows, whatever becomes of it.
-    fn begun(&self, method: &str, route: &str);
-    /// It is over: answered in full, or its client has left.
+    /// A request of a route begins.
+    fn begun(&self, request: &Begun<'_>) -> Box<dyn Observed>;
+}
+
+/// What an observer keeps of one request.
+pub trait Observed: Send + Sync {
+    /// What the upstream is told as `traceparent`; `None` for what the caller sent.
+    fn traceparent(&self) -> Option<HeaderValue>;
+    /// The request is over, whatever became of it: answered in full, or its client has left.
     fn ended(&self, request: &Ended<'_>);
+}
+
+/// One request that begins.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    /// Its method; `_OTHER` for one that HTTP does not define.
+    pub method: &'a str,
+    /// The template of its route, never a path that a client made up: `-` when no route matches.
+    pub route: &'a str,
+    /// Its path as the client wrote it.
+    pub path: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
 }
 
 /// One request that is over.
 #[derive(Debug)]
 pub struct Ended<'a> {
-    /// Its method; `_OTHER` for one that HTTP does not define.
+    /// As in [`Begun`].
     pub method: &'a str,
-    /// The template of its route, never a path that a client made up: `-` when no route matches.
+    /// As in [`Begun`].
     pub route: &'a str,
     /// The status of the answer; 499 when the client left before it.
     pub status: u16,
@@ -64,6 +84,12 @@ pub struct Ended<'a> {
     pub class: Option<&'a str>,
     /// The rate limit refused it.
     pub limited: bool,
+    /// Address of the client.
+    pub client: IpAddr,
+    /// Its id.
+    pub request_id: &'a str,
+    /// Who the upstream says that the caller is, by [`super::EdgeConfig::actor_metadata`].
+    pub actor: Option<&'a str>,
 }
 
 /// Matches the request, answers what needs no route, and finishes every answer.
@@ -82,31 +108,36 @@ pub(crate) async fn observe(State(edge): State<Arc<Edge>>, mut request: Request,
         edge.matcher.find(request.method(), path)
     };
     let class = edge.class(request.method(), path, &outcome);
+    let method = method_name(request.method());
+    let route = match &outcome {
+        Outcome::Found(id, _) => edge.routes[*id].binding.template.clone(),
+        _ if fixed || (grpc_web && edge.grpc_classes.contains_key(path)) => path.to_owned(),
+        _ => "-".to_owned(),
+    };
+    let begun = Begun { method, route: &route, path, headers: request.headers() };
+    let observed = edge.config.observer.as_ref().map(|observer| observer.begun(&begun));
+    let traceparent = observed.as_ref().and_then(|observed| observed.traceparent());
     let mut seen = Seen {
         started: Instant::now(),
-        method: method_name(request.method()),
+        method,
         class,
         request_bytes: request.body().size_hint().exact().unwrap_or(0),
         response_bytes: 0,
         limited: false,
         edge: edge.clone(),
-        route: match &outcome {
-            Outcome::Found(id, _) => edge.routes[*id].binding.template.clone(),
-            _ if fixed || (grpc_web && edge.grpc_classes.contains_key(path)) => path.to_owned(),
-            _ => "-".to_owned(),
-        },
+        route,
         request_id: request_id.clone(),
         client: address,
+        actor: Arc::default(),
         status: None,
+        observed,
     };
-    if let Some(observer) = &edge.config.observer {
-        observer.begun(seen.method, &seen.route);
-    }
     let early = if too_long { Some(uri_too_long(&edge)) } else { options(&edge, &request, fixed) };
     let mut response = match early {
         Some(response) => response,
         None => {
-            request.extensions_mut().insert(Client { address, request_id: request_id.clone(), class });
+            let (request_id, actor) = (request_id.clone(), seen.actor.clone());
+            request.extensions_mut().insert(Client { address, request_id, class, traceparent, actor });
             request.extensions_mut().insert(outcome);
             next.run(request).await
         }
@@ -171,7 +202,7 @@ fn method_name(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
-/// What is known of a request; written as one line, and told to the observer, when its answer has ended or its client has left.
+/// What is known of a request; told to the observer when its answer has ended or its client has left.
 struct Seen {
     edge: Arc<Edge>,
     started: Instant,
@@ -179,54 +210,59 @@ struct Seen {
     route: String,
     class: Option<usize>,
     request_id: HeaderValue,
-    client: std::net::IpAddr,
+    client: IpAddr,
+    actor: Arc<OnceLock<HeaderValue>>,
     status: Option<StatusCode>,
     request_bytes: u64,
     response_bytes: u64,
     limited: bool,
+    observed: Option<Box<dyn Observed>>,
 }
 
 impl Drop for Seen {
     fn drop(&mut self) {
-        let config = &self.edge.config;
-        let duration = self.started.elapsed();
-        // 499: the client closed the request.
-        let status = self.status.map_or(499, |status| status.as_u16());
-        if let Some(observer) = &config.observer {
-            let class =
-                |at: usize| config.route_classes.get(at).map_or("default", |class| class.name.as_str());
-            observer.ended(&Ended {
-                method: self.method,
-                route: &self.route,
-                status,
-                duration,
-                request_bytes: self.request_bytes,
-                response_bytes: self.response_bytes,
-                class: self.class.map(class),
-                limited: self.limited,
-            });
-        }
-        tracing::info!(
-            target: "euhub_edge::access",
-            method = self.method,
-            route = %self.route,
-            status,
-            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            bytes = self.response_bytes,
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            client = %self.client,
-            "request"
-        );
+        let Some(observed) = &self.observed else { return };
+        let classes = &self.edge.config.route_classes;
+        let class = |at: usize| classes.get(at).map_or("default", |class| class.name.as_str());
+        observed.ended(&Ended {
+            method: self.method,
+            route: &self.route,
+            // 499: the client closed the request.
+            status: self.status.map_or(499, |status| status.as_u16()),
+            duration: self.started.elapsed(),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            class: self.class.map(class),
+            limited: self.limited,
+            client: self.client,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            actor: self.actor.get().and_then(|actor| actor.to_str().ok()),
+        });
     }
 }
 
-/// An answer's body that counts its bytes.
-struct Watched {
-    body: Body,
-    seen: Seen,
+impl Sees for Seen {
+    fn frame(&mut self, frame: &Frame<Bytes>) {
+        self.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
 }
 
-impl HttpBody for Watched {
+/// Sees the frames of a body.
+pub trait Sees: Send + Unpin + 'static {
+    /// The next frame.
+    fn frame(&mut self, frame: &Frame<Bytes>);
+}
+
+/// A body whose frames are seen; what sees them is dropped with it.
+#[derive(Debug)]
+pub struct Watched<S> {
+    /// The body.
+    pub body: Body,
+    /// What sees it.
+    pub seen: S,
+}
+
+impl<S: Sees> HttpBody for Watched<S> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -235,10 +271,8 @@ impl HttpBody for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.seen.response_bytes += data.len() as u64;
+        if let Some(Ok(frame)) = &frame {
+            self.seen.frame(frame);
         }
         Poll::Ready(frame)
     }

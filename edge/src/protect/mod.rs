@@ -6,7 +6,10 @@ mod headers;
 mod rate;
 mod shared;
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use http::HeaderValue;
 
@@ -25,4 +28,8 @@ pub(crate) struct Client {
     pub request_id: HeaderValue,
     /// Index of its class's limit, the default class last; `None` when it has none.
     pub class: Option<usize>,
+    /// What the upstream is told instead of the caller's own.
+    pub traceparent: Option<HeaderValue>,
+    /// Who the upstream says it is.
+    pub actor: Arc<OnceLock<HeaderValue>>,
 }

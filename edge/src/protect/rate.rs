@@ -256,6 +256,8 @@ mod tests {
                 address: std::net::Ipv4Addr::from_bits(number).into(),
                 request_id: "x".parse().unwrap(),
                 class: None,
+                traceparent: None,
+                actor: Arc::default(),
             });
             let key = clients.extract(&request).unwrap();
             let _ = config.limiter().check_key(&key);
