@@ -11,7 +11,9 @@ use std::path::Path;
 use aead_stream::{DecryptorBE32, EncryptorBE32, Nonce, StreamBE32};
 use aes_gcm::Aes256Gcm;
 use rand::{Rng, RngExt};
-use zstd::stream::write::{Decoder, Encoder};
+use zstd::stream::raw::Decoder;
+use zstd::stream::write::Encoder;
+use zstd::stream::zio::Writer;
 
 use super::error::{BackupError, Result};
 use super::manifest::hex;
@@ -141,7 +143,7 @@ fn too_long() -> BackupError {
 
 /// The way back. An error says what is wrong with the bytes.
 pub(super) struct Unpacker {
-    decoder: Decoder<'static, Vec<u8>>,
+    decoder: Writer<Vec<u8>, Decoder<'static>>,
     open: Option<Open>,
 }
 
@@ -154,7 +156,7 @@ struct Open {
 impl Unpacker {
     pub(super) fn new(key: Option<&Key>) -> Result<Self> {
         let open = key.map(|key| Open { key: key.clone(), decryptor: None, waiting: Vec::new() });
-        Ok(Self { decoder: Decoder::new(Vec::new())?, open })
+        Ok(Self { decoder: Writer::new(Vec::new(), Decoder::new()?), open })
     }
 
     /// Takes stored bytes; gives bytes of the dump.
@@ -164,7 +166,7 @@ impl Unpacker {
             Some(open) => self.decoder.write_all(&open.push(bytes)?),
         }
         .map_err(not_zstd)?;
-        Ok(std::mem::take(self.decoder.get_mut()))
+        Ok(std::mem::take(self.decoder.writer_mut()))
     }
 
     /// The rest. Refuses what ends before its end.
@@ -172,8 +174,8 @@ impl Unpacker {
         if let Some(open) = self.open {
             self.decoder.write_all(&open.finish()?).map_err(not_zstd)?;
         }
-        self.decoder.flush().map_err(not_zstd)?;
-        Ok(self.decoder.into_inner())
+        self.decoder.finish().map_err(not_zstd)?;
+        Ok(self.decoder.into_inner().0)
     }
 }
 
@@ -286,7 +288,7 @@ mod tests {
     #[test]
     fn a_plain_dump_that_is_cut_off_is_refused() {
         let stored = pack(None, &noise(150_000), 8192);
-        for end in [5, 1000, stored.len() - 1] {
+        for end in [0, 5, 1000, stored.len() - 1] {
             assert!(unpack(None, &stored[..end], 8192).is_err(), "cut at {end}");
         }
     }

@@ -120,3 +120,119 @@ impl Backups {
         Ok(pruned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::backup::{Check, Manifest};
+    use crate::clock::system_rng;
+
+    /// What a backup may be.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum State {
+        Verified,
+        NotVerified,
+        FoundBroken,
+        Unreadable,
+    }
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_900_000_000 + hours * 3600, 0).unwrap()
+    }
+
+    fn backup(time: DateTime<Utc>, keep: Keep, state: State) -> Backup {
+        let id = Id::new(time, &mut system_rng());
+        let manifest = Manifest {
+            id: id.clone(),
+            create_time: time,
+            end_time: time,
+            expire_time: time + TimeDelta::days(keep.days.into()),
+            actor: "test".into(),
+            size: 1,
+            sha256: String::new(),
+            dump_size: 1,
+            key_id: None,
+            schema_version: 1,
+            server_version: 180_000,
+            tool_version: 18,
+            program_version: "1".into(),
+            wal_position: "0/1".into(),
+            tables: Vec::new(),
+            sequences: Vec::new(),
+        };
+        let check = |problems: &[&str]| -> Check {
+            let form = json!({"depth": "full", "time": time, "problems": problems, "manifest_sha256": ""});
+            serde_json::from_value(form).unwrap()
+        };
+        let check = match state {
+            State::Verified => Some(check(&[])),
+            State::FoundBroken => Some(check(&["it differs"])),
+            State::NotVerified | State::Unreadable => None,
+        };
+        let manifest = if state == State::Unreadable { Err("torn".into()) } else { Ok(manifest) };
+        Backup { id, manifest, check }
+    }
+
+    fn states() -> impl Strategy<Value = Vec<(i64, State)>> {
+        let state = prop_oneof![
+            Just(State::Verified),
+            Just(State::NotVerified),
+            Just(State::FoundBroken),
+            Just(State::Unreadable)
+        ];
+        proptest::collection::vec((0..24 * 200_i64, state), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_goes_that_must_stay_and_nothing_stays_without_a_reason(
+            states in states(), days in 0_u32..40, weeks in 0_u32..6, months in 0_u32..5, now in 0..24 * 220_i64,
+        ) {
+            let keep = Keep { days, weeks, months };
+            let now = at(now);
+            let mut backups: Vec<Backup> =
+                states.into_iter().map(|(hours, state)| backup(at(hours), keep, state)).collect();
+            backups.sort_by(|a, b| b.id.cmp(&a.id));
+            let decided = decide(now, keep, &backups);
+            prop_assert!(decided.iter().map(|(id, _)| id).eq(backups.iter().map(|backup| &backup.id)));
+            let stays = |backup: &&Backup| decided.iter().any(|(id, why)| *id == backup.id && why.is_some());
+
+            // The floor.
+            let good: Vec<&Backup> = backups.iter().filter(|backup| backup.is_good()).collect();
+            prop_assert!(good.iter().take(1).all(stays), "the newest good one");
+            let verified: Vec<&Backup> = backups.iter().filter(|backup| backup.is_verified()).collect();
+            prop_assert!(verified.iter().take(2).all(stays), "the last two verified");
+            prop_assert!(
+                decide(at(1_000_000), Keep::default(), &backups).iter().filter(|(_, why)| why.is_some()).count() <= 3
+            );
+
+            // Days, weeks and months, counted in another way: how many newer good ones there are of each.
+            let age = |backup: &Backup| backup.id.time() + TimeDelta::days(days.into());
+            let newest_of = |of: &dyn Fn(&Backup) -> String, n: u32| -> Vec<Id> {
+                let mut periods: Vec<String> = Vec::new();
+                let mut newest = Vec::new();
+                for backup in &good {
+                    if periods.last() != Some(&of(backup)) {
+                        periods.push(of(backup));
+                        newest.push(backup.id.clone());
+                    }
+                }
+                newest.truncate(n as usize);
+                newest
+            };
+            let weekly = newest_of(&|backup| backup.id.time().format("%G-%V").to_string(), weeks);
+            let monthly = newest_of(&|backup| backup.id.time().format("%Y-%m").to_string(), months);
+            for backup in &backups {
+                let wanted = now < age(backup)
+                    || good.first().is_some_and(|newest| newest.id == backup.id)
+                    || verified.iter().take(2).any(|kept| kept.id == backup.id)
+                    || weekly.contains(&backup.id)
+                    || monthly.contains(&backup.id);
+                prop_assert_eq!(stays(&backup), wanted, "{:?} at {}", backup, now);
+            }
+        }
+    }
+}

@@ -254,3 +254,40 @@ fn ssl_mode(mode: PgSslMode) -> &'static str {
         PgSslMode::VerifyFull => "verify-full",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a `pg_dump` that says it is of a version that no server has.
+    fn folder(version: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("postgres/bin/pg_dump");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        std::fs::write(&program, format!("#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn programs_are_never_older_than_the_server_and_no_newer_than_they_must_be() {
+        let (older, newer) = (folder("97.4 (Debian 97.4-1)"), folder("99beta1"));
+        let programs =
+            Programs { named: Some(newer.path().join("postgres/bin")), data_dir: older.path().to_owned() };
+        let found = async |oldest| Tools::find(&programs, oldest).await.map(|tools| tools.version);
+        assert_eq!(found(96).await.unwrap(), 97);
+        assert_eq!(found(97).await.unwrap(), 97);
+        assert_eq!(found(98).await.unwrap(), 99);
+        assert_eq!(
+            found(100).await.unwrap_err().to_string(),
+            "the newest pg_dump here is 99, and the server is PostgreSQL 100, which an older one cannot read whole: install \
+             postgresql-client-100, or name the folder of its programs in EUHUB_PG_BIN"
+        );
+    }
+
+    #[test]
+    fn values_are_quoted_for_connection_strings_and_passwords_decoded_once() {
+        assert_eq!(quoted(r"it's \ odd"), r"'it\'s \\ odd'");
+        assert_eq!(percent_decoded("a%40b+c%2520%C3%A9"), "a@b+c%20é");
+    }
+}

@@ -110,8 +110,8 @@ impl Backups {
         let tools = Tools::find(&self.programs, manifest.tool_version).await?;
         let mut command = tools.alone("pg_restore");
         command.args(["--list"]);
-        // A listing quotes no name, and keeps each on its line.
-        let plain = |text: &str| text.replace('"', "");
+        // A listing quotes no name, and has a space between schema and table.
+        let plain = |text: &str| text.replace('"', "").replace('.', " ");
         let listed = self.feed(command, manifest, progress).await.map_err(|error| match error {
             // It needs no server: what it cannot read is no archive.
             BackupError::Program(why) => BackupError::Corrupt { id: manifest.id.clone(), why },
@@ -122,8 +122,7 @@ impl Backups {
             .tables
             .iter()
             .filter(|table| {
-                let (schema, table) = table.name.split_once('.').unwrap_or(("", &table.name));
-                let data = plain(&format!(" TABLE DATA {schema} {table} "));
+                let data = plain(&format!(" TABLE DATA {} ", table.name));
                 !listed.lines().any(|line| line.contains(&data))
             })
             .map(|table| format!("table {} is not in its dump", table.name))
