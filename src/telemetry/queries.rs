@@ -78,12 +78,10 @@ impl Visit for Told {
     fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
-/// A statement's verb and first table (`SELECT keywords`): few, since our statements are fixed texts.
+/// A statement's verb and first table (`SELECT keywords`), those of subqueries last: few, since our statements are fixed texts.
 fn operation(statement: &str) -> String {
-    let mut words = statement
-        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.')))
-        .filter(|word| !word.is_empty());
-    let first = words.next().unwrap_or_default().to_ascii_uppercase();
+    let mut words = words(statement);
+    let first = words.next().map(|(_, word)| word.to_ascii_uppercase()).unwrap_or_default();
     let verb = match first.as_str() {
         "WITH" => statement
             .split_whitespace()
@@ -97,16 +95,37 @@ fn operation(statement: &str) -> String {
         _ => return "OTHER".to_owned(),
     };
     let mut introduced = false;
-    let table = words.find(|word| {
+    let mut tables = words.filter(|(_, word)| {
         let table = introduced;
         introduced = matches!(*word, "FROM" | "INTO" | "UPDATE" | "JOIN");
         table && !introduced && !matches!(*word, "SELECT" | "LATERAL" | "ONLY" | "unnest")
     });
-    let table = if first == "UPDATE" { statement.split_whitespace().nth(1) } else { table };
+    let table = if first == "UPDATE" {
+        statement.split_whitespace().nth(1)
+    } else {
+        let inner = tables.next();
+        let outer = inner.into_iter().chain(tables).find(|(depth, _)| *depth == 0);
+        outer.or(inner).map(|(_, table)| table)
+    };
     match table {
         Some(table) => format!("{verb} {table}"),
         None => verb.to_owned(),
     }
+}
+
+/// The words of a statement, each with the number of parentheses around it.
+fn words(statement: &str) -> impl Iterator<Item = (u32, &str)> {
+    let other = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    let words = statement.split_inclusive(other).scan(0_u32, move |depth, piece| {
+        let around = *depth;
+        match piece.chars().next_back() {
+            Some('(') => *depth += 1,
+            Some(')') => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        Some((around, piece.trim_end_matches(other)))
+    });
+    words.filter(|(_, word)| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -121,10 +140,12 @@ mod tests {
             ("INSERT INTO audit_log (time) VALUES ($1)", "INSERT audit_log"),
             ("UPDATE api_keys SET last_use_time = $2", "UPDATE api_keys"),
             ("DELETE FROM feeds WHERE id = $1", "DELETE feeds"),
-            ("WITH due AS (SELECT id FROM feeds) INSERT INTO jobs SELECT 1", "INSERT feeds"),
+            ("WITH due AS (SELECT id FROM feeds) INSERT INTO jobs SELECT 1", "INSERT jobs"),
             ("SELECT 1 AS one", "SELECT"),
             ("COMMIT", "COMMIT"),
             ("SELECT * FROM (SELECT id FROM runs) r", "SELECT runs"),
+            ("SELECT id, (SELECT count(*) FROM links l) AS n FROM keywords k", "SELECT keywords"),
+            ("SELECT EXTRACT(EPOCH FROM $1 - min(run_at)) FROM jobs", "SELECT jobs"),
             ("SET LOCAL lock_timeout = '1s'", "SET"),
             ("VACUUM", "OTHER"),
         ];

@@ -120,7 +120,7 @@ async fn one_trace_goes_from_the_callers_span_over_edge_and_grpc_to_the_sql() {
     assert_eq!(text(edge, "url.path").as_deref(), Some("/api/v1/keywords/energy"));
     let grpc = child(&edge.span_id, "euhub.v1.KeywordService/GetKeyword", SpanKind::Server);
     assert_eq!(text(grpc, "rpc.grpc.status_code").as_deref(), Some("0"));
-    let sql = child(&grpc.span_id, "SELECT article_keywords", SpanKind::Client);
+    let sql = child(&grpc.span_id, "SELECT keywords", SpanKind::Client);
     assert_eq!(text(sql, "db.system.name").as_deref(), Some("postgresql"));
     assert!(sql.start_time_unix_nano >= grpc.start_time_unix_nano, "{sql:?}");
 
