@@ -8,6 +8,7 @@ mod admin_search;
 mod administration;
 mod aggregates;
 mod articles;
+mod backup;
 mod backup_api;
 mod bad_input;
 mod cache;
