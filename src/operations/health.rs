@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::sync::Mutex;
@@ -17,7 +18,8 @@ use crate::jobs;
 use crate::llm::{BreakerState, Llm};
 use crate::operations::store;
 use crate::proto::{
-    DatabaseHealth, DependencyHealth, DetailedHealth, HealthStatus, IngestHealth, JobQueueHealth, ModelHealth,
+    BackupHealth, DatabaseHealth, DependencyHealth, DetailedHealth, HealthStatus, IngestHealth,
+    JobQueueHealth, ModelHealth,
 };
 use crate::redis::Redis;
 use crate::{server, telemetry};
@@ -26,6 +28,8 @@ use crate::{server, telemetry};
 const PROBE: Duration = Duration::from_secs(1);
 /// Probes in a row that must fail before the process is not ready: one may be lost to a restart of the pooler or a busy moment.
 const FAILURES: u32 = 3;
+/// How old the last backup may be: one is made each day, and takes its time.
+const BACKUP_AGE: TimeDelta = TimeDelta::hours(26);
 /// How long one detailed look holds.
 const HOLDS: Duration = Duration::from_secs(1);
 /// A service of `grpc.health.v1` that serves as long as the process runs, whatever its database does: for probes that restart it.
@@ -117,7 +121,7 @@ impl Health {
 
 impl Inner {
     async fn look(&self) -> DetailedHealth {
-        let ((database, job_queue, ingest), redis) = tokio::join!(self.database(), self.redis());
+        let ((database, job_queue, ingest, backup), redis) = tokio::join!(self.database(), self.redis());
         let model = self.model.as_ref().map(|name| (HealthStatus::Up, name.clone())).unwrap_or_default();
         let llm = self.llm.as_ref().map(|llm| {
             let closed = llm.stats().breaker == BreakerState::Closed;
@@ -132,6 +136,7 @@ impl Inner {
             redis,
             job_queue: Some(job_queue),
             ingest: Some(ingest),
+            backup: Some(backup),
             model: Some(model_health(model)),
             llm: llm.map(model_health),
             database: Some(database),
@@ -140,6 +145,7 @@ impl Inner {
             health.redis.as_ref().map(DependencyHealth::status),
             health.job_queue.as_ref().map(JobQueueHealth::status),
             health.ingest.as_ref().map(IngestHealth::status),
+            health.backup.as_ref().map(BackupHealth::status),
             health.llm.as_ref().map(ModelHealth::status),
         ];
         let bad = |status: &HealthStatus| matches!(status, HealthStatus::Degraded | HealthStatus::Down);
@@ -152,7 +158,7 @@ impl Inner {
         health
     }
 
-    async fn database(&self) -> (DatabaseHealth, JobQueueHealth, IngestHealth) {
+    async fn database(&self) -> (DatabaseHealth, JobQueueHealth, IngestHealth, BackupHealth) {
         let begun = Instant::now();
         let server = self.in_time(store::server(&self.probes)).await.ok();
         let dependency = dependency(server.is_some(), begun.elapsed(), &self.database_error);
@@ -161,6 +167,7 @@ impl Inner {
         let role = server.as_ref().map(|server| if server.replica { "replica" } else { "primary" });
         let mut queue = JobQueueHealth { status: HealthStatus::Down.into(), ..Default::default() };
         let mut ingest = IngestHealth { status: HealthStatus::Down.into(), ..Default::default() };
+        let mut backup = BackupHealth { status: HealthStatus::Down.into(), ..Default::default() };
         if server.is_some() {
             if let Ok(Ok(jobs)) = timeout(PROBE, jobs::store::queue(&self.probes, self.clock.now())).await {
                 let age = Duration::try_from_secs_f64(jobs.oldest_seconds).unwrap_or_default();
@@ -182,6 +189,18 @@ impl Inner {
                     failing_feed_count: count(feeds.failing),
                 };
             }
+            if let Ok(store::Backups { made, verified }) = self.in_time(store::backups(&self.probes)).await {
+                let status = match made {
+                    None => HealthStatus::Unspecified,
+                    Some(made) if self.clock.now() - made > BACKUP_AGE => HealthStatus::Degraded,
+                    Some(_) => HealthStatus::Up,
+                };
+                backup = BackupHealth {
+                    status: status.into(),
+                    last_success_time: made.map(timestamp),
+                    last_verify_time: verified.map(timestamp),
+                };
+            }
         }
         let database = DatabaseHealth {
             dependency: Some(dependency),
@@ -191,7 +210,7 @@ impl Inner {
             connections_idle: connections(idle),
             connections_max: connections(self.requests.options().get_max_connections()),
         };
-        (database, queue, ingest)
+        (database, queue, ingest, backup)
     }
 
     async fn redis(&self) -> Option<DependencyHealth> {

@@ -44,3 +44,24 @@ pub async fn feeds(db: impl PgExecutor<'_>) -> Result<Feeds, sqlx::Error> {
     .fetch_one(db)
     .await
 }
+
+/// When backups were last made, and restored and compared.
+#[derive(Debug)]
+pub struct Backups {
+    /// When one was last made.
+    pub made: Option<DateTime<Utc>>,
+    /// When one was last restored and compared.
+    pub verified: Option<DateTime<Utc>>,
+}
+
+/// The backups that the schedule or the API asked for.
+pub async fn backups(db: impl PgExecutor<'_>) -> Result<Backups, sqlx::Error> {
+    sqlx::query_as!(
+        Backups,
+        "SELECT max(end_time) FILTER (WHERE operation = 'create') AS made,
+             max(end_time) FILTER (WHERE operation = 'verify' AND argument = 'full') AS verified
+         FROM backup_runs WHERE state = 'succeeded'"
+    )
+    .fetch_one(db)
+    .await
+}

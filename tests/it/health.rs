@@ -180,10 +180,35 @@ async fn detailed_health_tells_how_each_dependency_is() {
     assert_ne!(health["jobQueue"]["oldestAge"], "0s");
     assert_eq!(health["ingest"]["failingFeedCount"], 0);
     assert!(health["ingest"]["feedCount"].as_u64().unwrap() > 0, "{health}");
+    assert_eq!(health["backup"]["status"], "HEALTH_STATUS_UNSPECIFIED", "there is none yet: {health}");
     assert_eq!(health["model"]["name"], "all-MiniLM-L6-v2");
     assert!(health["redis"].is_null() && health["llm"].is_null(), "neither is set up: {health}");
     for inside in ["socket", "password", "postgres:", hub.db.connect_options().get_host()] {
         assert!(!answer.text.contains(inside), "{inside}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn detailed_health_tells_of_backups_that_are_too_old() {
+    for (hours, status) in [(25, "HEALTH_STATUS_UP"), (27, "HEALTH_STATUS_DEGRADED")] {
+        let hub = Hub::empty().await;
+        sqlx::query(
+            "INSERT INTO backup_runs (operation, backup, argument, actor, state, create_time, update_time, end_time)
+             SELECT operation, '20261124T010000Z-1a2b3c', argument, 'schedule', 'succeeded', time, time, time
+             FROM (VALUES ('create', ''), ('verify', 'full')) AS run (operation, argument),
+                 (SELECT now() - make_interval(hours => $1) AS time) AS ago",
+        )
+        .bind(hours)
+        .execute(&hub.db)
+        .await
+        .unwrap();
+        let health = hub.get("/api/health/detailed").await.ok();
+        assert_eq!(
+            (&health["status"], &health["backup"]["status"]),
+            (&status.into(), &status.into()),
+            "{health}"
+        );
+        assert!(health["backup"]["lastVerifyTime"].is_string(), "{health}");
     }
 }
 

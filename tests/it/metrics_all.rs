@@ -99,7 +99,7 @@ async fn every_declared_metric_is_observed_once_every_rpc_was_called() {
     assert_eq!(program.admin(&hub, "GET", "/api/v1/sources", Value::Null).await.status, 500);
 
     let mut page = String::new();
-    for _ in 0..100 {
+    for _ in 0..600 {
         page = get(program.metrics, "/metrics").await.text;
         if missing(&page).is_empty() {
             break;
