@@ -253,6 +253,7 @@ impl BackupService {
             loop {
                 tick.tick().await;
                 let step = progress.borrow().clone();
+                telemetry::backup_progress(&run.operation, step.bytes);
                 // The run goes on while the database cannot be told.
                 if let Err(error) = store::advance(&self.db, run.id, &step, self.clock.now()).await {
                     telemetry::degraded("backup", &error);
@@ -263,6 +264,7 @@ impl BackupService {
             done = work(&progress) => done,
             () = tell => unreachable!("it tells for ever"),
         };
+        telemetry::backup_progress(&run.operation, 0);
         telemetry::backup_ended(&run.operation, start.elapsed(), done.is_err());
         let error = done.as_ref().err().map(BackupError::told).unwrap_or_default();
         let step = progress.borrow().clone();

@@ -172,6 +172,8 @@ metrics! {
         "Backups made (`create`), verified, restored (`restore`) and pruned: `succeeded` or `failed`.";
     backup_duration: long_seconds "backup.duration" "s" ["operation"]
         "Time of making, verifying, restoring and pruning backups.";
+    backup_progress: gauge "backup.progress" "By" ["operation"]
+        "Bytes that have gone through the backup, verification or restore that runs, before compression.";
     backup_last_success: gauge "backup.last_success_timestamp" "s" []
         "When the newest good backup was made, in seconds since 1970.";
     backup_verified: gauge "backup.verified_timestamp" "s" []

@@ -196,6 +196,12 @@ pub fn backup_ended(operation: &str, duration: Duration, failed: bool) {
     metrics().backup_duration.record(duration.as_secs_f64(), &[operation]);
 }
 
+/// How far work on a backup is; 0 when it has ended.
+#[allow(clippy::cast_precision_loss, reason = "bytes stay far below 2^52")]
+pub fn backup_progress(operation: &str, bytes: u64) {
+    metrics().backup_progress.record(bytes as f64, &[KeyValue::new("operation", operation.to_owned())]);
+}
+
 /// The newest good backup.
 #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 and bytes stay far below 2^52")]
 pub fn newest_backup(time: DateTime<Utc>, size: u64) {

@@ -182,7 +182,7 @@ pub async fn contents(url: &str) -> BTreeSet<String> {
                 attnotnull, pg_get_expr(adbin, adrelid))
             FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
             WHERE attnum > 0 AND NOT attisdropped AND relnamespace IN (SELECT oid FROM ours)
-        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname::regnamespace::oid IN (SELECT oid FROM ours)
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE quote_ident(schemaname)::regnamespace::oid IN (SELECT oid FROM ours)
         UNION ALL SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
             FROM pg_constraint WHERE connamespace IN (SELECT oid FROM ours)
         UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
