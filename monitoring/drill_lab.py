@@ -294,7 +294,7 @@ class Lab:
         text = re.sub(r"\[([\w-]+):\d+\]", lambda found: f"['127.0.0.1:{ports[found[1]]}']", text)
         text = re.sub(r"_interval: \w+", "_interval: 1s", text)
         # The exporter tries for a second before it says that PostgreSQL is away.
-        (self.folder / "prometheus.yml").write_text(text.replace("job_name: postgres", "job_name: postgres\n    scrape_interval: 2s"))
+        (self.folder / "prometheus.yml").write_text(text.replace("job_name: postgres", "job_name: postgres\n    scrape_interval: 3s\n    scrape_timeout: 3s"))
         shutil.copy(MONITORING / "alertmanager.tmpl", self.folder)
         text = (MONITORING / "alertmanager.yml").read_text()
         # No mail is sent; beside Slack, which is our receiver, it hears of each alert as data.

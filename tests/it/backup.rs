@@ -9,6 +9,7 @@ mod password;
 mod pruning;
 mod races;
 mod restoring;
+mod s3;
 mod tampering;
 
 use std::collections::BTreeSet;

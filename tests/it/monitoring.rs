@@ -199,6 +199,16 @@ fn declared(series: &str) -> Option<&'static Declared> {
     })
 }
 
+#[test]
+fn an_expression_is_taken_apart_into_series_and_labels() {
+    let names = Names::of(
+        r#"histogram_quantile(0.95, sum by (le, mode) (rate(a_bucket{b=~"c|d", e!="f"}[$__rate_interval]))) > on (g) group_left () h:i:j5m
+           or {__name__="k:l", m="n"} unless avg_over_time(o[5m] offset 1h) - time() < 26 * 3600"#,
+    );
+    assert_eq!(names.series.iter().collect::<Vec<_>>(), ["a_bucket", "h:i:j5m", "k:l", "o"]);
+    assert_eq!(names.labels.iter().collect::<Vec<_>>(), ["__name__", "b", "e", "g", "le", "m", "mode"]);
+}
+
 /// Runs a program in `monitoring/`; what it printed. It must succeed.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(monitoring("")).output();
@@ -358,8 +368,8 @@ fn rules_and_dashboards_name_only_metrics_and_labels_that_exist() {
             );
         }
     }
-    assert!(unknown.is_empty(), "no such metric: {unknown:#?}");
     assert!(odd.is_empty(), "no such label: {odd:#?}");
+    assert!(unknown.is_empty(), "no such metric: {unknown:#?}");
 }
 
 #[test]
