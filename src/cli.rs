@@ -152,6 +152,8 @@ enum ModelCommand {
 
 /// Runs the command of this process.
 pub async fn main() -> ExitCode {
+    // The client of buckets takes the process's provider of TLS; nothing has set one before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -96,7 +96,8 @@ pub async fn run(config: &Config, command: BackupCommand) -> anyhow::Result<()> 
     }
     .await;
     server.close().await?;
-    result
+    // The text of an error of ours holds that of its cause.
+    result.map_err(|error| anyhow!("{error}"))
 }
 
 async fn create(backups: &Backups, verify_it: bool, json: bool) -> anyhow::Result<()> {
@@ -234,7 +235,7 @@ async fn shown<T>(json: bool, work: impl AsyncFnOnce(&Progress) -> super::Result
     let progress = Progress::default();
     let bar = if json { None } else { Some(bar(&progress)?) };
     let done = tokio::select! {
-        done = work(&progress) => done.map_err(|error| anyhow!("{error}")),
+        done = work(&progress) => done.map_err(Into::into),
         _ = tokio::signal::ctrl_c() => Err(anyhow!("stopped")),
     };
     if let Some((bar, task)) = bar {

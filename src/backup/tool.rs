@@ -106,8 +106,7 @@ impl Tools {
                 command.env(variable, value);
             }
         }
-        let password =
-            parsed.as_ref().and_then(|url| url.password()).map(|password| percent_decoded(password));
+        let password = parsed.as_ref().and_then(|url| url.password()).map(percent_decoded);
         let password = match password.or_else(|| parameter("password")) {
             Some(password) => Some(password_file(&password)?),
             None => None,

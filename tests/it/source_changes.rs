@@ -89,7 +89,7 @@ async fn a_source_is_created_changed_paused_and_deleted() {
     assert_eq!((created.name.as_str(), created.article_count, created.paused), (NAME, 0, false));
     assert!(created.create_time.is_some() && created.feeds[0].next_fetch_time.is_some(), "{created:?}");
     assert_eq!(sources.get(NAME).await.unwrap(), created);
-    assert_eq!(sources.list().await, [created.clone()]);
+    assert_eq!(sources.list().await, std::slice::from_ref(&created));
 
     // Only what the mask names is taken.
     let paused = Source { name: NAME.into(), paused: true, country: "FR".into(), ..Default::default() };

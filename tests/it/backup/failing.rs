@@ -40,7 +40,9 @@ async fn a_dump_that_loses_its_connection_fails_with_its_last_words() {
             // While rows are on their way.
             let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()
                 AND application_name = 'euhub pg_dump' AND state = 'active' AND query LIKE 'COPY%load%'";
-            while !ended.load(Ordering::SeqCst) && count(&mut connection, cut).await == 0 {}
+            while !ended.load(Ordering::SeqCst) && count(&mut connection, cut).await == 0 {
+                tokio::task::yield_now().await;
+            }
         };
         let (output, ()) = tokio::join!(create, cut);
         if !output.status.success() {

@@ -119,7 +119,7 @@ async fn a_disk_may_be_full_at_any_page_of_a_backup() {
         for kib in [0, 1, 8, 16, 24] {
             let told = run_err(limited(&lab.backup(&["create", "--no-verify"]), kib)).await;
             assert!(told.contains("File too large"), "{kib} KiB: {told}");
-            assert_eq!(names(&lab.store()), [PathBuf::new(); 0], "{kib} KiB");
+            assert_eq!(names(&lab.store()), Vec::<PathBuf>::new(), "{kib} KiB");
         }
         return;
     };

@@ -112,7 +112,7 @@ async fn a_bucket_that_does_not_let_in_is_told_without_the_secret() {
     let (lab, s3) = (Lab::empty().await, S3::start().await);
     for (name, value, why) in [
         ("AWS_SECRET_ACCESS_KEY", "another-secret-than-that", "SignatureDoesNotMatch"),
-        ("AWS_ACCESS_KEY_ID", "another-key", "InvalidAccessKeyId"),
+        ("AWS_ACCESS_KEY_ID", "another-key", "NotSignedUp"),
         ("EUHUB_BACKUP_URL", "s3://no-such-bucket/x", "NoSuchBucket"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "storage, listing"),
     ] {
