@@ -173,6 +173,7 @@ class Lab:
             "EUHUB_GRPC_ADDR": f"127.0.0.1:{self.ports['core']}",
             "EUHUB_EDGE_ADDR": f"127.0.0.1:{self.ports['edge']}",
             "EUHUB_DATA_DIR": str(folder / "data"),
+            "EUHUB_PG_BIN": str(postgres),
             "EUHUB_MODEL_DIR": str(data.absolute() / "model/all-MiniLM-L6-v2"),
             "EUHUB_SAMPLES_DIR": str(ROOT / "samples"),
             "EUHUB_LLM_PROVIDER": "openai", "EUHUB_LLM_MODEL": "drill", "EUHUB_LLM_URL": f"{self.outside.url}/v1",
