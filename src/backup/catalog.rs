@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 
 use super::error::{BackupError, Result};
 use super::manifest::{CHECK, DUMP, Id, MANIFEST, Manifest};
+use super::storage::Stored;
 use super::verify::Check;
 use super::{Backups, Storage};
 
@@ -14,9 +16,9 @@ use super::{Backups, Storage};
 pub(super) struct Entry {
     pub(super) id: Id,
     /// Bytes of the dump and when it was stored.
-    pub(super) dump: Option<super::storage::Stored>,
+    pub(super) dump: Option<Stored>,
     pub(super) has_manifest: bool,
-    pub(super) check: Option<super::storage::Stored>,
+    pub(super) check: Option<Stored>,
 }
 
 /// A backup as it is shown.
@@ -78,7 +80,16 @@ impl Backups {
 
     /// The backups before `before`, newest first, `limit` at most. A dump without a manifest is none.
     pub async fn list(&self, before: Option<&Id>, limit: usize) -> Result<Vec<Backup>> {
-        let entries = self.entries().await?;
+        self.describe_all(&self.entries().await?, before, limit).await
+    }
+
+    /// [`Backups::list`] of entries that were read already.
+    pub(super) async fn describe_all(
+        &self,
+        entries: &[Entry],
+        before: Option<&Id>,
+        limit: usize,
+    ) -> Result<Vec<Backup>> {
         let wanted = entries.iter().rev();
         let wanted =
             wanted.filter(|entry| entry.has_manifest && before.is_none_or(|before| entry.id < *before));
@@ -112,7 +123,7 @@ impl Backups {
     }
 
     /// What is known of an entry; none when it has no manifest, or just lost it.
-    pub(super) async fn describe(&self, entry: &Entry) -> Result<Option<Backup>> {
+    async fn describe(&self, entry: &Entry) -> Result<Option<Backup>> {
         let id = entry.id.clone();
         let bytes = match self.storage.read(&id.manifest()).await {
             Ok(Some(bytes)) => bytes,
@@ -167,9 +178,7 @@ impl Storage {
         name: &str,
         mut read: impl FnMut(usize),
     ) -> Result<Option<(u64, String)>> {
-        use futures_util::TryStreamExt;
-
-        let Some((_, mut pieces)) = self.stream(name).await? else { return Ok(None) };
+        let Some(mut pieces) = self.stream(name).await? else { return Ok(None) };
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(piece) = pieces.try_next().await? {
             size += piece.len() as u64;

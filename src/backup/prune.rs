@@ -85,7 +85,7 @@ impl Backups {
     pub async fn prune(&self, dry: bool) -> Result<Pruned> {
         let now = self.clock.now();
         let entries = self.entries().await?;
-        let backups = self.list(None, usize::MAX).await?;
+        let backups = self.describe_all(&entries, None, usize::MAX).await?;
         let mut pruned = Pruned::default();
         for (id, why) in decide(now, self.keep, &backups) {
             if let Some(why) = why {

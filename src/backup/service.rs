@@ -71,9 +71,7 @@ impl BackupService {
 
     /// Asks for a verification.
     pub async fn verify(&self, caller: &Caller, id: &Id, depth: Depth) -> Result<Shown> {
-        let argument = json!(depth);
-        let argument = argument.as_str().unwrap_or_default();
-        self.ask(caller, id, &VERIFY_BACKUP, ("verify", argument)).await
+        self.ask(caller, id, &VERIFY_BACKUP, ("verify", depth.as_str())).await
     }
 
     /// Asks for a restore into a new database.
@@ -141,7 +139,7 @@ impl BackupService {
             .map(|backup| Shown { id: backup.id.clone(), backup: Some(backup), run: None })
             .collect();
         for id in not_made {
-            let id: Id = id.parse::<Id>()?;
+            let id: Id = id.parse()?;
             if !shown.iter().any(|shown| shown.id == id) {
                 shown.push(Shown { id, backup: None, run: None });
             }
@@ -168,7 +166,7 @@ impl BackupService {
                 self.run(run).await?
             }
         };
-        let id: Id = run.backup.parse::<Id>()?;
+        let id: Id = run.backup.parse()?;
         self.tracked(&run, again, async |progress| match self.backups.get(&id).await {
             Ok(_) => Ok(()),
             Err(BackupError::NotFound(_)) => self.backups.create(&id, &run.actor, progress).await.map(|_| ()),
@@ -176,16 +174,14 @@ impl BackupService {
         })
         .await?;
         let now = self.clock.now();
-        let argument = json!(Depth::Full);
-        let argument = argument.as_str().unwrap_or_default();
-        let verify = store::insert(&self.db, "verify", &id, argument, &run.actor, now).await?;
+        let verify = store::insert(&self.db, "verify", &id, Depth::Full.as_str(), &run.actor, now).await?;
         self.run_verify(verify, false).await
     }
 
     /// Verifies the backup of a run. One that is not what it should be is an error.
     pub(crate) async fn run_verify(&self, run: i64, again: bool) -> Result<()> {
         let run = self.run(run).await?;
-        let id: Id = run.backup.parse::<Id>()?;
+        let id: Id = run.backup.parse()?;
         let depth: Depth = serde_json::from_value(json!(run.argument))
             .map_err(|error| Error::Internal(format!("run {}: {error}", run.id)))?;
         self.tracked(&run, again, async |progress| {

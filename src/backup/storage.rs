@@ -131,16 +131,15 @@ impl Storage {
         }
     }
 
-    /// A file in pieces, and its size; none when there is none of that name.
-    pub async fn stream(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+    /// A file in pieces; none when there is none of that name.
+    pub async fn stream(&self, name: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
         let name = name.to_owned();
         match self.store.get(&name.as_str().into()).await {
             Ok(found) => {
-                let size = found.meta.size;
                 let pieces = found.into_stream();
                 let pieces =
                     pieces.map_err(move |error| BackupError::storage(format!("reading {name}"))(error));
-                Ok(Some((size, pieces.boxed())))
+                Ok(Some(pieces.boxed()))
             }
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(BackupError::storage(format!("reading {name}"))(error)),

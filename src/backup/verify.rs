@@ -30,6 +30,17 @@ pub enum Depth {
     Full,
 }
 
+impl Depth {
+    /// Its name, as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Checksum => "checksum",
+            Self::Listing => "listing",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -143,7 +154,7 @@ impl Backups {
         let corrupt = |why: String| BackupError::Corrupt { id: manifest.id.clone(), why };
         let key = self.key_of(manifest)?;
         let found = self.storage.stream(&manifest.id.dump()).await?;
-        let (_, pieces) = found.ok_or_else(|| corrupt("its dump is missing".into()))?;
+        let pieces = found.ok_or_else(|| corrupt("its dump is missing".into()))?;
         let (mut child, talk, _password) = command.start(Stdio::piped(), Stdio::piped())?;
         let (Some(stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(BackupError::Program("pg_restore has no pipes".into()));

@@ -40,14 +40,20 @@ fn store(lab: &Lab, model: &Manifest, time: DateTime<Utc>, verified: bool) -> Id
     id
 }
 
-#[tokio::test]
-async fn prune_keeps_what_is_young_the_newest_good_one_and_the_last_two_verified() {
-    let lab = Lab::empty().await;
+/// The manifest of a backup that was made, and is gone.
+async fn model(lab: &Lab) -> Manifest {
     let real = create(&lab.backups()).await;
     let model = lab.backups().get(&real).await.unwrap().manifest.unwrap();
     for name in [real.dump(), real.manifest()] {
         fs::remove_file(lab.store().join(name)).unwrap();
     }
+    model
+}
+
+#[tokio::test]
+async fn prune_keeps_what_is_young_the_newest_good_one_and_the_last_two_verified() {
+    let lab = Lab::empty().await;
+    let model = model(&lab).await;
     let now = at("2031-05-20T12:00:00Z");
     let ago = |days: i64| now - TimeDelta::days(days);
     let ancient = store(&lab, &model, ago(400), true);
@@ -105,11 +111,7 @@ async fn prune_keeps_what_is_young_the_newest_good_one_and_the_last_two_verified
 #[tokio::test]
 async fn prune_keeps_the_newest_of_weeks_and_months_when_told_to() {
     let lab = Lab::empty().await;
-    let real = create(&lab.backups()).await;
-    let model = lab.backups().get(&real).await.unwrap().manifest.unwrap();
-    for name in [real.dump(), real.manifest()] {
-        fs::remove_file(lab.store().join(name)).unwrap();
-    }
+    let model = model(&lab).await;
     let now = at("2031-05-20T12:00:00Z");
     let every_night: Vec<Id> = (0..200)
         .map(|n| store(&lab, &model, at("2031-05-20T01:00:00Z") - TimeDelta::days(n), false))
