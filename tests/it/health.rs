@@ -3,11 +3,14 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use euhub::clock::Clock;
 use euhub::database;
 use euhub::embedded::EmbeddedPostgres;
+use euhub::llm::{Llm, LlmProvider, LlmSettings};
 use euhub::operations::health::LIVENESS;
 use euhub::proto::ListKeywordsRequest;
 use euhub::proto::keyword_service_client::KeywordServiceClient;
+use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -17,8 +20,11 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_types::StatusExt;
 
+use crate::cache::RedisServer;
 use crate::embedded::{config, scratch};
 use crate::hub::Hub;
+use crate::llm::model::{Act, Model};
+use crate::logs::Program;
 use crate::program::{PATIENCE, Running, channel, euhub, free_address, get, grpc_serving, serving, wait_for};
 
 /// Makes the server's socket reachable under a name that stays when the server's port changes.
@@ -210,6 +216,60 @@ async fn detailed_health_tells_of_backups_that_are_too_old() {
         );
         assert!(health["backup"]["lastVerifyTime"].is_string(), "{health}");
     }
+}
+
+#[tokio::test]
+async fn detailed_health_follows_redis() {
+    let hub = Hub::empty().await;
+    let mut redis = RedisServer::start().await;
+    let program = Program::start(&hub, &[("REDIS_URL", &redis.url())]).await;
+    let told = async |status: &str| {
+        let mut health = Value::Null;
+        wait_for(status, async || {
+            health = get(program.rest, "/api/health/detailed").await.ok();
+            health["redis"]["status"] == status
+        })
+        .await;
+        health
+    };
+    let health = told("HEALTH_STATUS_UP").await;
+    assert_eq!(health["redis"]["lastError"], "", "{health}");
+    assert!(health["redis"]["latencyMs"].as_f64().unwrap() > 0.0, "{health}");
+
+    redis.down().await;
+    let health = told("HEALTH_STATUS_DOWN").await;
+    assert_eq!(health["status"], "HEALTH_STATUS_DEGRADED", "a slow day, no outage: {health}");
+    let class = health["redis"]["lastError"].as_str().unwrap().to_owned();
+    assert!(["unreachable", "timeout", "error"].contains(&class.as_str()), "{health}");
+    assert!(!health.to_string().contains(redis.url().trim_start_matches("redis://")), "{health}");
+    assert_eq!(get(program.rest, "/health").await.status, 200, "it serves without a cache");
+
+    redis.up().await;
+    let health = told("HEALTH_STATUS_UP").await;
+    assert_eq!(
+        (&health["redis"]["lastError"], &health["status"]),
+        (&class.into(), &"HEALTH_STATUS_UP".into())
+    );
+    program.process.stop().await;
+}
+
+#[tokio::test]
+async fn detailed_health_follows_the_breaker_of_the_language_model() {
+    let model = Model::start(LlmProvider::OpenAi, [Act::Status(500, None)]).await;
+    let settings = LlmSettings { breaker_failures: 1, ..model.settings() };
+    let llm = Llm::new(settings, Clock::system()).unwrap();
+    let hub = Hub::with_llm(llm.clone()).await;
+    let health = hub.get("/api/health/detailed").await.ok();
+    assert_eq!(
+        (&health["llm"]["status"], &health["llm"]["name"]),
+        (&"HEALTH_STATUS_UP".into(), &"tone-1".into())
+    );
+    llm.sentiment("Krise", "").await.expect_err("the server fails");
+    wait_for("an open breaker", async || {
+        let health = hub.get("/api/health/detailed").await.ok();
+        health["llm"]["status"] == "HEALTH_STATUS_DOWN" && health["status"] == "HEALTH_STATUS_DEGRADED"
+    })
+    .await;
 }
 
 #[tokio::test]

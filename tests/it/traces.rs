@@ -17,9 +17,10 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tonic::Request;
 
+use crate::embedded::scratch;
 use crate::hub::{Hub, send};
 use crate::logs::Program;
-use crate::program::{channel, client, get};
+use crate::program::{Running, channel, client, euhub, euhub_on, free_address, get, serving};
 
 /// The span that callers name.
 const CALLER: u64 = 0x00f0_67aa_0ba9_02b7;
@@ -54,6 +55,15 @@ async fn take(
     assert_eq!(headers["content-type"], "application/x-protobuf");
     collector.0.lock().unwrap().push(ExportTraceServiceRequest::decode(body).unwrap());
     ([("content-type", "application/x-protobuf")], Vec::new())
+}
+
+/// The span of a trace with this parent and name.
+fn child<'a>(trace: &[&'a Span], parent: &[u8], name: &str, kind: SpanKind) -> &'a Span {
+    let found = trace.iter().find(|span| span.parent_span_id == parent && span.name == name);
+    let span = *found.unwrap_or_else(|| panic!("no {name} below {}: {trace:#?}", hex(parent)));
+    assert_eq!(span.kind(), kind, "{span:?}");
+    assert!(span.start_time_unix_nano > 0 && span.end_time_unix_nano >= span.start_time_unix_nano);
+    span
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -107,13 +117,7 @@ async fn one_trace_goes_from_the_callers_span_over_edge_and_grpc_to_the_sql() {
     let spans = collector.spans();
     let of = |trace: &str| spans.iter().filter(|span| hex(&span.trace_id) == trace).collect::<Vec<_>>();
     let trace = of(joined);
-    let child = |parent: &[u8], name: &str, kind: SpanKind| {
-        let mut found = trace.iter().filter(|span| span.parent_span_id == parent && span.name == name);
-        let span = *found.next().unwrap_or_else(|| panic!("no {name} below {}: {trace:#?}", hex(parent)));
-        assert_eq!(span.kind(), kind, "{span:?}");
-        assert!(span.start_time_unix_nano > 0 && span.end_time_unix_nano >= span.start_time_unix_nano);
-        span
-    };
+    let child = |parent: &[u8], name: &str, kind| child(&trace, parent, name, kind);
     let caller = CALLER.to_be_bytes();
     let edge = child(&caller, "GET /api/v1/{name=keywords/*}", SpanKind::Server);
     assert_eq!(text(edge, "http.response.status_code").as_deref(), Some("200"));
@@ -148,4 +152,35 @@ async fn one_trace_goes_from_the_callers_span_over_edge_and_grpc_to_the_sql() {
     let requests = collector.0.lock().unwrap();
     let resource = requests[0].resource_spans[0].resource.as_ref().unwrap();
     assert!(resource.attributes.iter().any(|attribute| attribute.key == "service.name"), "{resource:?}");
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_from_the_process_of_the_edge_to_that_of_the_core() {
+    const TRACE: &str = "7bf92f3577b34da6a3ce929d0e0e4736";
+    let (hub, folder) = (Hub::seeded().await, scratch());
+    let (at_edge, edge_endpoint) = Collector::start().await;
+    let (at_core, core_endpoint) = Collector::start().await;
+    let (grpc, rest) = (free_address(), free_address());
+    let mut command = euhub_on(&hub, folder.path());
+    command.args(["serve", "--grpc-addr", &grpc.to_string()]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", core_endpoint);
+    let core = Running::start(command, folder.path());
+    let mut command = euhub(folder.path());
+    command.args(["edge", "--edge-addr", &rest.to_string()]).env("EUHUB_CORE_URL", format!("http://{grpc}"));
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", edge_endpoint);
+    let mut edge = Running::start(command, folder.path());
+    serving(rest, &mut edge).await;
+    let ask = client().get(format!("http://{rest}/api/v1/keywords/energy"));
+    let answer = send(ask.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))).await;
+    assert_eq!(answer.status, 200);
+    edge.stop().await;
+    core.stop().await;
+
+    let (at_edge, at_core) = (at_edge.spans(), at_core.spans());
+    let of_trace = |span: &&Span| hex(&span.trace_id) == TRACE;
+    let by_edge: Vec<_> = at_edge.iter().filter(of_trace).collect();
+    let by_core: Vec<_> = at_core.iter().filter(of_trace).collect();
+    let get = child(&by_edge, &CALLER.to_be_bytes(), "GET /api/v1/{name=keywords/*}", SpanKind::Server);
+    let grpc = child(&by_core, &get.span_id, "euhub.v1.KeywordService/GetKeyword", SpanKind::Server);
+    child(&by_core, &grpc.span_id, "SELECT keywords", SpanKind::Client);
 }
