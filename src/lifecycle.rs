@@ -197,7 +197,6 @@ pub async fn run(
         let backups = BackupService {
             db: database.pool.clone(),
             backups: Backups::open(&config, database.server.url.clone(), clock.clone())?,
-            clock: clock.clone(),
         };
         if roles.worker {
             let services = jobs::Services {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -11,7 +12,6 @@ use super::{Backup, BackupError, Backups, Depth, Id, Progress, Pruned, Restored,
 use crate::admin::audit::audit;
 use crate::admin::store as admin;
 use crate::auth::Caller;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::jobs::kinds::{CREATE_BACKUP, Kind, RESTORE_BACKUP, VERIFY_BACKUP};
 use crate::jobs::store as jobs;
@@ -31,8 +31,6 @@ pub struct BackupService {
     pub db: PgPool,
     /// The backups.
     pub backups: Backups,
-    /// The time.
-    pub clock: Clock,
 }
 
 /// A backup as far as storage and the runs know it.
@@ -49,7 +47,7 @@ pub struct Shown {
 impl BackupService {
     /// Asks for a backup.
     pub async fn create(&self, caller: &Caller, request_id: &str) -> Result<Shown> {
-        let (now, id) = (self.clock.now(), self.backups.next_id().await?);
+        let (now, id) = (self.now(), self.backups.next_id().await?);
         let mut tx = self.db.begin().await?;
         store::lock(&mut tx).await?;
         let (action, name) = ("backups.create", format!("backups/{id}"));
@@ -91,7 +89,7 @@ impl BackupService {
         (operation, argument): (&str, &str),
     ) -> Result<Shown> {
         let backup = self.backups.get(id).await?;
-        let now = self.clock.now();
+        let now = self.now();
         let mut tx = self.db.begin().await?;
         store::lock(&mut tx).await?;
         if store::open(&mut *tx, operation, Some(id), now).await?.is_some() {
@@ -108,7 +106,7 @@ impl BackupService {
     /// Removes a backup.
     pub async fn delete(&self, caller: &Caller, id: &Id) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        audit(&mut *tx, caller, "backups.delete", &format!("backups/{id}"), self.clock.now()).await?;
+        audit(&mut *tx, caller, "backups.delete", &format!("backups/{id}"), self.now()).await?;
         self.backups.delete(id).await?;
         tx.commit().await?;
         Ok(())
@@ -147,7 +145,7 @@ impl BackupService {
         shown.sort_by(|a, b| b.id.cmp(&a.id));
         shown.truncate(limit);
         let ids: Vec<String> = shown.iter().map(|shown| shown.id.to_string()).collect();
-        for run in store::latest(&self.db, &ids, self.clock.now()).await? {
+        for run in store::latest(&self.db, &ids, self.now()).await? {
             if let Some(shown) = shown.iter_mut().find(|shown| shown.id.as_str() == run.backup) {
                 shown.run = Some(run);
             }
@@ -161,7 +159,7 @@ impl BackupService {
         let run = match run {
             Some(run) => self.run(run).await?,
             None => {
-                let (now, id) = (self.clock.now(), self.backups.next_id().await?);
+                let (now, id) = (self.now(), self.backups.next_id().await?);
                 let run = store::insert(&self.db, "create", &id, "", SCHEDULE, now).await?;
                 self.run(run).await?
             }
@@ -173,7 +171,7 @@ impl BackupService {
             Err(error) => Err(error),
         })
         .await?;
-        let now = self.clock.now();
+        let now = self.now();
         let verify = store::insert(&self.db, "verify", &id, Depth::Full.as_str(), &run.actor, now).await?;
         self.run_verify(verify, false).await
     }
@@ -208,7 +206,7 @@ impl BackupService {
         let start = Instant::now();
         let pruned = self.backups.prune(false).await;
         telemetry::backup_ended("prune", start.elapsed(), pruned.is_err());
-        store::forget(&self.db, self.clock.now()).await?;
+        store::forget(&self.db, self.now()).await?;
         self.observe().await?;
         Ok(pruned?)
     }
@@ -229,8 +227,12 @@ impl BackupService {
         Ok(())
     }
 
+    fn now(&self) -> DateTime<Utc> {
+        self.backups.clock.now()
+    }
+
     async fn run(&self, id: i64) -> Result<Run> {
-        let run = store::get(&self.db, id, self.clock.now()).await?;
+        let run = store::get(&self.db, id, self.now()).await?;
         run.ok_or_else(|| Error::Internal(format!("backup run {id} does not exist")))
     }
 
@@ -242,7 +244,7 @@ impl BackupService {
         work: impl AsyncFnOnce(&Progress) -> super::Result<T>,
     ) -> Result<T> {
         let start = Instant::now();
-        store::begin(&self.db, run.id, self.clock.now()).await?;
+        store::begin(&self.db, run.id, self.now()).await?;
         let progress = Progress::default();
         let tell = async {
             let mut tick = tokio::time::interval(TELL);
@@ -251,7 +253,7 @@ impl BackupService {
                 let step = progress.borrow().clone();
                 telemetry::backup_progress(&run.operation, step.bytes);
                 // The run goes on while the database cannot be told.
-                if let Err(error) = store::advance(&self.db, run.id, &step, self.clock.now()).await {
+                if let Err(error) = store::advance(&self.db, run.id, &step, self.now()).await {
                     telemetry::degraded("backup", &error);
                 }
             }
@@ -264,13 +266,13 @@ impl BackupService {
         telemetry::backup_ended(&run.operation, start.elapsed(), done.is_err());
         let error = done.as_ref().err().map(BackupError::told).unwrap_or_default();
         let step = progress.borrow().clone();
-        store::end(&self.db, run.id, &step, &error, again, self.clock.now()).await?;
+        store::end(&self.db, run.id, &step, &error, again, self.now()).await?;
         self.observe().await?;
         Ok(done?)
     }
 
     /// What was last done with a backup.
     pub(super) async fn last_run(&self, id: &Id) -> Result<Option<Run>> {
-        Ok(store::latest(&self.db, &[id.to_string()], self.clock.now()).await?.pop())
+        Ok(store::latest(&self.db, &[id.to_string()], self.now()).await?.pop())
     }
 }

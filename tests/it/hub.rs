@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use euhub::articles::watch::NewArticles;
@@ -41,6 +42,7 @@ use tonic::transport::Channel;
 struct Ground {
     server: EmbeddedPostgres,
     folder: TempDir,
+    _cleaner: Child,
 }
 
 static GROUND: OnceCell<Ground> = OnceCell::const_new();
@@ -311,23 +313,31 @@ pub fn backups(db: &PgPool, database_url: &str, folder: &Path) -> BackupService 
         pg_bin: crate::embedded::config(folder).pg_bin,
         ..Config::default()
     };
-    let clock = Clock::system();
-    let backups = Backups::open(&config, Secret::new(database_url), clock.clone()).unwrap();
-    BackupService { db: db.clone(), backups, clock }
+    let backups = Backups::open(&config, Secret::new(database_url), Clock::system()).unwrap();
+    BackupService { db: db.clone(), backups }
 }
 
 async fn ground() -> &'static Ground {
     GROUND
         .get_or_init(|| async {
             let folder = crate::embedded::scratch();
+            let _cleaner = remove_in_the_end(folder.path());
             let server = EmbeddedPostgres::start(crate::embedded::config(folder.path())).await.unwrap();
             admin_sql(&server, "CREATE DATABASE template_empty".into()).await;
             let db = database::pool(&server.url_of("template_empty"), 2).unwrap();
             database::migrate(&db).await.unwrap();
             db.close().await;
-            Ground { server, folder }
+            Ground { server, folder, _cleaner }
         })
         .await
+}
+
+/// A shell that removes a folder of gigabytes when this process has ended, and its server after it: a static is never dropped.
+fn remove_in_the_end(folder: &Path) -> Child {
+    let script = r#"trap '' INT; read -r _; for _ in 1 2 3 4 5; do sleep 1; rm -rf "$0" && exit; done"#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 async fn seed_template(ground: &Ground) {
