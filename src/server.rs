@@ -1,11 +1,10 @@
-//! The gRPC services and the layers in front of them, in order: measurement with access line and trace, deadline, authorization, the end of cached
-//! answers.
+//! The gRPC services and the layers in front of them, in order: measurement with access line and trace, deadline, authorization, cached answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::Request as HttpRequest;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use euhub_edge::http::{Upstream, grpc_timeout};
@@ -26,7 +25,7 @@ use crate::articles::watch::NewArticles;
 use crate::auth::{self, Authorizer, Caller};
 use crate::backup::rpc::BackupRpc;
 use crate::backup::service::BackupService;
-use crate::cache::{Cache, Kind};
+use crate::cache::layer::{self, Answers};
 use crate::clock::Clock;
 use crate::documents::extract::worker::Extractor;
 use crate::documents::rpc::DocumentRpc;
@@ -100,7 +99,7 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
     let db = parts.search.db.clone();
     let clock = parts.clock;
     let methods = Methods::new(parts.plan.methods().iter().map(|method| method.grpc_path.path()));
-    let cache = parts.search.cache.clone();
+    let answers = Answers { cache: parts.search.cache.clone(), clock: clock.clone() };
     let admin = AdminRpc {
         db: db.clone(),
         clock: clock.clone(),
@@ -110,22 +109,17 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         plan: Arc::clone(&parts.plan),
         public_read: parts.public_read,
     };
-    let articles = ArticleRpc {
-        db: db.clone(),
-        cache: cache.clone(),
-        new_articles: parts.new_articles,
-        plan: parts.plan,
-    };
+    let articles = ArticleRpc { db: db.clone(), new_articles: parts.new_articles, plan: parts.plan };
     let documents =
         Documents { search: parts.search.clone(), extractor: parts.extractor, clock: clock.clone() };
-    let keywords = KeywordRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
+    let keywords = KeywordRpc { db: db.clone(), clock: clock.clone() };
     let operations = OperationsRpc {
         db: db.clone(),
         clock: clock.clone(),
         health: parts.health,
         public_read: parts.public_read,
     };
-    let sentiment = SentimentRpc { db: db.clone(), cache: cache.clone(), clock: clock.clone() };
+    let sentiment = SentimentRpc { db: db.clone(), clock: clock.clone() };
     let sources = SourceRpc { db, clock, ingest: parts.ingest };
 
     macro_rules! limited {
@@ -156,21 +150,10 @@ pub fn core<H: Health>(parts: Parts, health: HealthServer<H>) -> anyhow::Result<
         .prepare()
         .into_axum_router();
     Ok(router
-        .layer(from_fn_with_state(cache, end_cached))
+        .layer(from_fn_with_state(answers, layer::answer))
         .layer(from_fn_with_state(parts.authorizer, auth::authorize))
         .layer(from_fn(deadline))
         .layer(from_fn_with_state(methods, calls::see)))
-}
-
-/// Ends cached answers before a call that may have changed them is answered, so that its caller reads what it wrote; the database tells
-/// of everybody else's changes.
-async fn end_cached(State(cache): State<Cache>, request: HttpRequest, next: Next) -> Response {
-    let changes = auth::may_change(request.uri().path());
-    let response = next.run(request).await;
-    if changes {
-        cache.invalidate(&Kind::STORED).await;
-    }
-    response
 }
 
 /// The services for the edge in this process, with no socket between.

@@ -12,7 +12,6 @@ use crate::articles::export::Articles;
 use crate::articles::filter::RawFilter;
 use crate::articles::store::{self, EXCERPT, FULL, Order, Place};
 use crate::articles::watch::{self, NewArticles};
-use crate::cache::{Cache, Class, Kind};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::page::{Cursor, Page};
@@ -30,8 +29,6 @@ use crate::validation::check;
 pub struct ArticleRpc {
     /// The archive.
     pub db: PgPool,
-    /// Answers.
-    pub cache: Cache,
     /// Wakes watchers.
     pub new_articles: NewArticles,
     /// Writes exports as JSON.
@@ -47,12 +44,8 @@ impl ArticleService for ArticleRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let id = resource::number("articles", &request.name)?;
-        let read = async {
-            let article = store::by_ids(&self.db, &[id], FULL).await?.pop();
-            Ok(Article::from(article.ok_or_else(|| Error::NotFound(request.name.clone()))?))
-        };
-        let answer = self.cache.answer(Kind::Articles, Class::Entity, "GetArticle", &request, read).await?;
-        Ok(Response::new(answer))
+        let article = store::by_ids(&self.db, &[id], FULL).await?.pop();
+        Ok(Response::new(Article::from(article.ok_or_else(|| Error::NotFound(request.name.clone()))?)))
     }
 
     async fn list_articles(
@@ -62,37 +55,33 @@ impl ArticleService for ArticleRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let page = Page::new(request.page_size, 50, &request.page_token, &query_of(&request))?;
-        let read = async {
-            let order = match request.order_by.as_str() {
-                "publish_time" => Order::PublishTime,
-                "create_time desc" => Order::CreateTimeDesc,
-                _ => Order::PublishTimeDesc,
-            };
-            let filter = RawFilter {
-                keyword: &request.keyword,
-                source: &request.source,
-                country: &request.country,
-                language: &request.language,
-                published_after: request.published_after,
-                published_before: request.published_before,
-                min_sentiment: request.min_sentiment,
-                max_sentiment: request.max_sentiment,
-                sentiment_class: request.sentiment_class,
-            }
-            .resolve(&self.db)
-            .await?;
-            let after = place_of(&page)?;
-            let mut places = store::list(&self.db, &filter, order, after, page.limit()).await?;
-            let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
-            let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
-            let articles =
-                store::by_ids(&self.db, &ids, EXCERPT).await?.into_iter().map(Into::into).collect();
-            let total_size =
-                if request.show_total { Some(count(store::count(&self.db, &filter).await?)) } else { None };
-            Ok(ListArticlesResponse { articles, next_page_token, total_size })
+        let order = match request.order_by.as_str() {
+            "publish_time" => Order::PublishTime,
+            "create_time desc" => Order::CreateTimeDesc,
+            _ => Order::PublishTimeDesc,
         };
-        let answer = self.cache.answer(Kind::Articles, Class::List, "ListArticles", &request, read).await?;
-        Ok(Response::new(answer))
+        let filter = RawFilter {
+            keyword: &request.keyword,
+            source: &request.source,
+            country: &request.country,
+            language: &request.language,
+            published_after: request.published_after,
+            published_before: request.published_before,
+            min_sentiment: request.min_sentiment,
+            max_sentiment: request.max_sentiment,
+            sentiment_class: request.sentiment_class,
+        }
+        .resolve(&self.db)
+        .await?;
+        let after = place_of(&page)?;
+        let mut places = store::list(&self.db, &filter, order, after, page.limit()).await?;
+        let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
+        let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
+        let articles =
+            store::by_ids(&self.db, &ids, EXCERPT).await?.into_iter().map(Into::into).collect();
+        let total_size =
+            if request.show_total { Some(count(store::count(&self.db, &filter).await?)) } else { None };
+        Ok(Response::new(ListArticlesResponse { articles, next_page_token, total_size }))
     }
 
     async fn export_articles(

@@ -4,6 +4,7 @@
 //! what a kind is made from raises its generation, and every value of it is over at once. `docs/ARCHITECTURE.md` has the races.
 
 mod flight;
+pub mod layer;
 mod listen;
 mod stats;
 mod store;
@@ -146,10 +147,8 @@ impl Cache {
         self.0.listening.load(Ordering::Acquire)
     }
 
-    /// The answer of `method` to `request`: a kept one, or what `load` reads. `method` names besides all that the answer depends on and
-    /// neither the request nor the database holds, such as the day.
-    ///
-    /// Of several that ask the same at once, one reads; the others get its answer, or its error.
+    /// The answer of `method` to `request`: a kept one, or what `load` makes. `method` names besides all that the answer depends on and
+    /// the request does not hold, such as the model.
     pub async fn answer<Q: Message, A: Message + Default>(
         &self,
         kind: Kind,
@@ -158,23 +157,35 @@ impl Cache {
         request: &Q,
         load: impl Future<Output = Result<A>>,
     ) -> Result<A, Status> {
+        let key = key(kind, method, &request.encode_to_vec());
+        let load = async { Ok(load.await?.encode_to_vec().into()) };
+        let body = self.bytes(kind, class, &key, load).await?;
+        A::decode(body).map_err(|error| Error::Internal(format!("an answer of this process: {error}")).into())
+    }
+
+    /// The answer of a key: a kept one, or what `load` makes.
+    ///
+    /// Of several that ask the same at once, one loads; the others get its answer, or its error.
+    async fn bytes(
+        &self,
+        kind: Kind,
+        class: Class,
+        key: &str,
+        load: impl Future<Output = Result<Bytes, Status>>,
+    ) -> Result<Bytes, Status> {
         let counters = &self.0.counters[kind as usize];
-        let key = key(kind, method, request);
         let started = Instant::now();
-        let read = self.read(kind, &key).await;
+        let read = self.read(kind, key).await;
         let took = started.elapsed();
         let Some((generation, value)) = read else {
             counters.read_as(kind, Outcome::Bypassed, took);
-            return load.await.map_err(Status::from);
+            return load.await;
         };
         if let Some(value) = value {
-            match value::open(&key, &value) {
+            match value::open(key, &value) {
                 Some((of, body)) if of == generation => {
-                    if let Ok(answer) = A::decode(body) {
-                        counters.read_as(kind, Outcome::Hit, took);
-                        return Ok(answer);
-                    }
-                    Counters::add(&counters.corrupt);
+                    counters.read_as(kind, Outcome::Hit, took);
+                    return Ok(body);
                 }
                 Some(_) => {}
                 None => Counters::add(&counters.corrupt),
@@ -182,21 +193,20 @@ impl Cache {
         }
         counters.read_as(kind, Outcome::Miss, took);
         let read = async {
-            let body = Bytes::from(load.await.map_err(Status::from)?.encode_to_vec());
+            let body = load.await?;
             let ttl = match class {
                 Class::Entity => self.0.lifetimes.entity,
                 Class::List => self.0.lifetimes.list,
                 Class::Session => self.0.lifetimes.session,
             };
             if body.len() <= MAX_VALUE && !ttl.is_zero() {
-                let value = value::seal(&key, generation, &body);
-                self.settle(self.0.store.write(&key, value, ttl).await);
+                let value = value::seal(key, generation, &body);
+                self.settle(self.0.store.write(key, value, ttl).await);
             }
             Ok(body)
         };
         // Only with those who saw the same generation: an older read may have missed a change that this caller knows of.
-        let body = self.0.flights.join((key.clone(), generation), read).await?;
-        A::decode(body).map_err(|error| Error::Internal(format!("an answer of this process: {error}")).into())
+        self.0.flights.join((key.to_owned(), generation), read).await
     }
 
     /// Ends every answer of `kinds`; when this returns, no later read gets one from before.
@@ -235,10 +245,10 @@ impl Cache {
     }
 }
 
-fn key(kind: Kind, method: &str, request: &impl Message) -> String {
+fn key(kind: Kind, method: &str, request: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(method);
     digest.update([0]);
-    digest.update(request.encode_to_vec());
+    digest.update(request);
     format!("euhub:{}:{:x}", kind.as_str(), digest.finalize())
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Of this layout and of the messages in it; another release's values are read as none.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Bytes of the checksum (XXH3): damaged protobuf may still decode, and so may another key's.
 const CHECKSUM: usize = 8;
 const HEAD: usize = 1 + 8 + CHECKSUM;
@@ -21,10 +21,10 @@ pub fn seal(key: &str, generation: u64, body: &[u8]) -> Bytes {
 }
 
 /// The generation and the message of a value of `key`.
-pub fn open<'a>(key: &str, value: &'a [u8]) -> Option<(u64, &'a [u8])> {
+pub fn open(key: &str, value: &Bytes) -> Option<(u64, Bytes)> {
     let (generation, rest) = value.strip_prefix(&[VERSION])?.split_first_chunk::<8>()?;
     let (sum, body) = rest.split_first_chunk::<CHECKSUM>()?;
-    (*sum == checksum(key, generation, body)).then(|| (u64::from_le_bytes(*generation), body))
+    (*sum == checksum(key, generation, body)).then(|| (u64::from_le_bytes(*generation), value.slice_ref(body)))
 }
 
 fn checksum(key: &str, generation: &[u8; 8], body: &[u8]) -> [u8; CHECKSUM] {
@@ -41,14 +41,14 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_and_every_damage_is_seen() {
-        let value = seal("key", 7, b"body").to_vec();
-        assert_eq!(open("key", &value), Some((7, &b"body"[..])));
+        let value = seal("key", 7, b"body");
+        assert_eq!(open("key", &value), Some((7, Bytes::from_static(b"body"))));
         assert_eq!(open("another key", &value), None);
         for end in 0..value.len() {
-            assert_eq!(open("key", &value[..end]), None, "cut at {end}");
-            let mut damaged = value.clone();
+            assert_eq!(open("key", &value.slice(..end)), None, "cut at {end}");
+            let mut damaged = value.to_vec();
             damaged[end] ^= 0x10;
-            assert_eq!(open("key", &damaged), None, "byte {end}");
+            assert_eq!(open("key", &damaged.into()), None, "byte {end}");
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::articles::convert::{count, timestamp};
 use crate::articles::filter::RawFilter;
 use crate::articles::rpc::place_of;
 use crate::articles::store::{self as articles, EXCERPT};
-use crate::cache::{Cache, Class, Kind};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::keywords::service::{self, Mask};
@@ -36,8 +35,6 @@ const PREVIEW_ARTICLES: i64 = 10;
 pub struct KeywordRpc {
     /// The archive.
     pub db: PgPool,
-    /// Answers.
-    pub cache: Cache,
     /// Times of what is created.
     pub clock: Clock,
 }
@@ -57,46 +54,38 @@ impl KeywordService for KeywordRpc {
             ..request.clone()
         };
         let page = Page::new(request.page_size, 50, &request.page_token, &bound)?;
-        let read = async {
-            let order = match request.order_by.as_str() {
-                "article_count desc" => Order::ArticleCountDesc,
-                "create_time desc" => Order::CreateTimeDesc,
-                _ => Order::DisplayName,
-            };
-            let after =
-                page.after.as_ref().map(|at| Place { id: at.id, text: at.text.clone(), number: at.number });
-            let (query, category) = (request.query.trim(), request.category.as_str());
-            let mut places =
-                store::list(&self.db, query, category, request.flagged, order, after, page.limit()).await?;
-            let next_page_token = page.finish(&mut places, |place| Cursor {
-                id: place.id,
-                text: place.text.clone(),
-                number: place.number,
-                ..Cursor::default()
-            });
-            let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
-            let keywords = store::by_ids(&self.db, &ids, query).await?.into_iter().map(Into::into).collect();
-            let total_size = if request.show_total {
-                Some(count(store::count(&self.db, query, category, request.flagged).await?))
-            } else {
-                None
-            };
-            Ok(ListKeywordsResponse { keywords, next_page_token, total_size })
+        let order = match request.order_by.as_str() {
+            "article_count desc" => Order::ArticleCountDesc,
+            "create_time desc" => Order::CreateTimeDesc,
+            _ => Order::DisplayName,
         };
-        let answer = self.cache.answer(Kind::Keywords, Class::List, "ListKeywords", &request, read).await?;
-        Ok(Response::new(answer))
+        let after =
+            page.after.as_ref().map(|at| Place { id: at.id, text: at.text.clone(), number: at.number });
+        let (query, category) = (request.query.trim(), request.category.as_str());
+        let mut places =
+            store::list(&self.db, query, category, request.flagged, order, after, page.limit()).await?;
+        let next_page_token = page.finish(&mut places, |place| Cursor {
+            id: place.id,
+            text: place.text.clone(),
+            number: place.number,
+            ..Cursor::default()
+        });
+        let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
+        let keywords = store::by_ids(&self.db, &ids, query).await?.into_iter().map(Into::into).collect();
+        let total_size = if request.show_total {
+            Some(count(store::count(&self.db, query, category, request.flagged).await?))
+        } else {
+            None
+        };
+        Ok(Response::new(ListKeywordsResponse { keywords, next_page_token, total_size }))
     }
 
     async fn get_keyword(&self, request: Request<GetKeywordRequest>) -> Result<Response<Keyword>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let slug = resource::slug("keywords", &request.name)?;
-        let read = async {
-            let keyword = store::by_slug(&self.db, slug).await?;
-            Ok(Keyword::from(keyword.ok_or_else(|| Error::NotFound(request.name.clone()))?))
-        };
-        let answer = self.cache.answer(Kind::Keywords, Class::Entity, "GetKeyword", &request, read).await?;
-        Ok(Response::new(answer))
+        let keyword = store::by_slug(&self.db, slug).await?;
+        Ok(Response::new(Keyword::from(keyword.ok_or_else(|| Error::NotFound(request.name.clone()))?)))
     }
 
     async fn create_keyword(
@@ -151,38 +140,33 @@ impl KeywordService for KeywordRpc {
             ..request.clone()
         };
         let page = Page::new(request.page_size, 50, &request.page_token, &bound)?;
-        let read = async {
-            let order = match request.order_by.as_str() {
-                "publish_time" => articles::Order::PublishTime,
-                _ => articles::Order::PublishTimeDesc,
-            };
-            let filter = RawFilter {
-                keyword: &request.parent,
-                source: &request.source,
-                country: &request.country,
-                language: &request.language,
-                published_after: request.published_after,
-                published_before: request.published_before,
-                sentiment_class: request.sentiment_class,
-                ..RawFilter::default()
-            }
-            .resolve(&self.db)
-            .await?;
-            let mut places = articles::list(&self.db, &filter, order, place_of(&page)?, page.limit()).await?;
-            let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
-            let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
-            let links = store::links(&self.db, filter.keyword.unwrap_or_default(), &ids).await?;
-            let linked = self.linked(&ids, links).await?;
-            let total_size = if request.show_total {
-                Some(count(articles::count(&self.db, &filter).await?))
-            } else {
-                None
-            };
-            Ok(ListKeywordArticlesResponse { articles: linked, next_page_token, total_size })
+        let order = match request.order_by.as_str() {
+            "publish_time" => articles::Order::PublishTime,
+            _ => articles::Order::PublishTimeDesc,
         };
-        let method = "ListKeywordArticles";
-        let answer = self.cache.answer(Kind::Articles, Class::List, method, &request, read).await?;
-        Ok(Response::new(answer))
+        let filter = RawFilter {
+            keyword: &request.parent,
+            source: &request.source,
+            country: &request.country,
+            language: &request.language,
+            published_after: request.published_after,
+            published_before: request.published_before,
+            sentiment_class: request.sentiment_class,
+            ..RawFilter::default()
+        }
+        .resolve(&self.db)
+        .await?;
+        let mut places = articles::list(&self.db, &filter, order, place_of(&page)?, page.limit()).await?;
+        let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
+        let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
+        let links = store::links(&self.db, filter.keyword.unwrap_or_default(), &ids).await?;
+        let linked = self.linked(&ids, links).await?;
+        let total_size = if request.show_total {
+            Some(count(articles::count(&self.db, &filter).await?))
+        } else {
+            None
+        };
+        Ok(Response::new(ListKeywordArticlesResponse { articles: linked, next_page_token, total_size }))
     }
 
     async fn list_keyword_relations(

@@ -7,7 +7,6 @@ use tonic::{Request, Response, Status};
 use crate::articles::convert::count;
 use crate::articles::filter::{Filter, RawFilter};
 use crate::articles::store::{self as articles, EXCERPT};
-use crate::cache::{Class, Kind};
 use crate::error::{Error, Result};
 use crate::page::{Cursor, Page};
 use crate::proto::search_service_server::SearchService;
@@ -157,21 +156,17 @@ impl SearchService for SearchRpc {
             return Err(Error::invalid("query", "must hold a letter or digit.").into());
         }
         let limit = if request.page_size == 0 { 10 } else { i64::from(request.page_size) };
-        let read = async {
-            let completions = store::autocomplete(&self.search.db, typed, limit)
-                .await?
-                .into_iter()
-                .map(|row| Completion {
-                    text: row.text,
-                    kind: row.kind,
-                    name: row.name,
-                    language: row.language,
-                })
-                .collect();
-            Ok(AutocompleteResponse { completions })
-        };
-        let (kind, class) = (Kind::Completions, Class::Session);
-        Ok(Response::new(self.search.cache.answer(kind, class, "Autocomplete", &request, read).await?))
+        let completions = store::autocomplete(&self.search.db, typed, limit)
+            .await?
+            .into_iter()
+            .map(|row| Completion {
+                text: row.text,
+                kind: row.kind,
+                name: row.name,
+                language: row.language,
+            })
+            .collect();
+        Ok(Response::new(AutocompleteResponse { completions }))
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 
 use chrono::{Days, NaiveDate};
-use prost::Message;
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use crate::articles::convert::{count, timestamp};
 use crate::articles::store as articles;
-use crate::cache::{Cache, Class, Kind};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ingest::language;
@@ -34,8 +32,6 @@ const DEFAULT_DAYS: i32 = 30;
 pub struct SentimentRpc {
     /// The archive.
     pub db: PgPool,
-    /// Answers.
-    pub cache: Cache,
     /// What "today" is.
     pub clock: Clock,
 }
@@ -49,45 +45,42 @@ impl SentimentService for SentimentRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let today = self.today();
-        let read = async {
-            let (slug, keyword_id) = self.keyword(&request.keyword).await?;
-            let first = (request.days > 0).then(|| first_day(today, request.days));
-            let rows = store::by_source(&self.db, &Span { keyword_id, first, last: today }).await?;
+        let (slug, keyword_id) = self.keyword(&request.keyword).await?;
+        let first = (request.days > 0).then(|| first_day(today, request.days));
+        let rows = store::by_source(&self.db, &Span { keyword_id, first, last: today }).await?;
 
-            let mut overall = Sums::default();
-            let mut countries: Vec<(String, Sums)> = Vec::new();
-            for row in &rows {
-                overall += row.sums;
-                match countries.iter_mut().find(|(country, _)| *country == row.country) {
-                    Some((_, sums)) => *sums += row.sums,
-                    None => countries.push((row.country.clone(), row.sums)),
-                }
+        let mut overall = Sums::default();
+        let mut countries: Vec<(String, Sums)> = Vec::new();
+        for row in &rows {
+            overall += row.sums;
+            match countries.iter_mut().find(|(country, _)| *country == row.country) {
+                Some((_, sums)) => *sums += row.sums,
+                None => countries.push((row.country.clone(), row.sums)),
             }
-            countries.sort_by(|a, b| b.1.articles.cmp(&a.1.articles).then_with(|| a.0.cmp(&b.0)));
-            let first_date = rows.iter().map(|row| row.first).min();
-            let last_date = rows.iter().map(|row| row.last).max();
-            let text = |date: Option<NaiveDate>| date.map(|date| date.to_string()).unwrap_or_default();
-            Ok(KeywordSentiment {
-                keyword: format!("keywords/{slug}"),
-                overall: Some(stats_of(&overall)),
-                sources: rows
-                    .into_iter()
-                    .map(|row| SourceSentiment {
-                        source: format!("sources/{}", row.source),
-                        display_name: row.display_name,
-                        country: row.country,
-                        stats: Some(stats_of(&row.sums)),
-                    })
-                    .collect(),
-                countries: countries
-                    .into_iter()
-                    .map(|(country, sums)| CountrySentiment { country, stats: Some(stats_of(&sums)) })
-                    .collect(),
-                first_date: text(first_date),
-                last_date: text(last_date),
-            })
-        };
-        self.answer(Class::Entity, "GetKeywordSentiment", today, &request, read).await
+        }
+        countries.sort_by(|a, b| b.1.articles.cmp(&a.1.articles).then_with(|| a.0.cmp(&b.0)));
+        let first_date = rows.iter().map(|row| row.first).min();
+        let last_date = rows.iter().map(|row| row.last).max();
+        let text = |date: Option<NaiveDate>| date.map(|date| date.to_string()).unwrap_or_default();
+        Ok(Response::new(KeywordSentiment {
+            keyword: format!("keywords/{slug}"),
+            overall: Some(stats_of(&overall)),
+            sources: rows
+                .into_iter()
+                .map(|row| SourceSentiment {
+                    source: format!("sources/{}", row.source),
+                    display_name: row.display_name,
+                    country: row.country,
+                    stats: Some(stats_of(&row.sums)),
+                })
+                .collect(),
+            countries: countries
+                .into_iter()
+                .map(|(country, sums)| CountrySentiment { country, stats: Some(stats_of(&sums)) })
+                .collect(),
+            first_date: text(first_date),
+            last_date: text(last_date),
+        }))
     }
 
     async fn get_sentiment_timeline(
@@ -97,22 +90,19 @@ impl SentimentService for SentimentRpc {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
         let today = self.today();
-        let read = async {
-            let source_id = match request.source.as_str() {
-                "" => None,
-                name => {
-                    let slug = resource::slug_or_name("sources", name)?.to_owned();
-                    let found = articles::source_ids(&self.db, std::slice::from_ref(&slug)).await?;
-                    let (_, id) =
-                        found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
-                    Some(id)
-                }
-            };
-            let country = (!request.country.is_empty()).then(|| request.country.to_ascii_uppercase());
-            let days = request.days.unwrap_or(DEFAULT_DAYS);
-            self.timeline(&request.keyword, today, days, source_id, country.as_deref()).await
+        let source_id = match request.source.as_str() {
+            "" => None,
+            name => {
+                let slug = resource::slug_or_name("sources", name)?.to_owned();
+                let found = articles::source_ids(&self.db, std::slice::from_ref(&slug)).await?;
+                let (_, id) =
+                    found.into_iter().next().ok_or_else(|| Error::NotFound(format!("sources/{slug}")))?;
+                Some(id)
+            }
         };
-        self.answer(Class::Entity, "GetSentimentTimeline", today, &request, read).await
+        let country = (!request.country.is_empty()).then(|| request.country.to_ascii_uppercase());
+        let days = request.days.unwrap_or(DEFAULT_DAYS);
+        Ok(Response::new(self.timeline(&request.keyword, today, days, source_id, country.as_deref()).await?))
     }
 
     async fn compare_sentiment(
@@ -123,18 +113,15 @@ impl SentimentService for SentimentRpc {
         check(&request).map_err(Error::from)?;
         let days = request.days.unwrap_or(DEFAULT_DAYS);
         let today = self.today();
-        let read = async {
-            let mut timelines: Vec<SentimentTimeline> = Vec::with_capacity(request.keywords.len());
-            for name in &request.keywords {
-                let timeline = self.timeline(name, today, days, None, None).await?;
-                if timelines.iter().any(|other| other.keyword == timeline.keyword) {
-                    return Err(Error::invalid("keywords", "must be different keywords."));
-                }
-                timelines.push(timeline);
+        let mut timelines: Vec<SentimentTimeline> = Vec::with_capacity(request.keywords.len());
+        for name in &request.keywords {
+            let timeline = self.timeline(name, today, days, None, None).await?;
+            if timelines.iter().any(|other| other.keyword == timeline.keyword) {
+                return Err(Error::invalid("keywords", "must be different keywords.").into());
             }
-            Ok(CompareSentimentResponse { timelines })
-        };
-        self.answer(Class::List, "CompareSentiment", today, &request, read).await
+            timelines.push(timeline);
+        }
+        Ok(Response::new(CompareSentimentResponse { timelines }))
     }
 
     async fn get_article_sentiment(
@@ -176,19 +163,6 @@ impl SentimentService for SentimentRpc {
 impl SentimentRpc {
     fn today(&self) -> NaiveDate {
         self.clock.now().date_naive()
-    }
-
-    /// What is counted back from `today` holds for that day alone.
-    async fn answer<Q: Message, A: Message + Default>(
-        &self,
-        class: Class,
-        method: &str,
-        today: NaiveDate,
-        request: &Q,
-        read: impl Future<Output = Result<A>>,
-    ) -> Result<Response<A>, Status> {
-        let method = format!("{method}/{today}");
-        Ok(Response::new(self.cache.answer(Kind::Sentiment, class, &method, request, read).await?))
     }
 
     async fn keyword(&self, name: &str) -> Result<(String, i64)> {

@@ -178,3 +178,35 @@ async fn administrators_see_the_hit_ratio_and_end_answers_everywhere() {
     let stats = grpc.get_cache_stats(request).await.unwrap().into_inner();
     assert!(stats.kinds.iter().all(|kind| kind.invalidations > 0), "{stats:?}");
 }
+
+#[tokio::test]
+async fn a_kept_answer_is_the_same_over_grpc_and_rest_and_an_error_is_not_kept() {
+    let ground = Hub::seeded().await;
+    let core = ground.core(None).await;
+    for path in [ENERGY, "/api/v1/keywords?pageSize=5&showTotal=true", "/api/v1/articles?pageSize=5"] {
+        let fresh = core.get(path).await;
+        assert_eq!(core.get(path).await.text, fresh.text, "{path}");
+        assert_eq!(ground.get(path).await.text, fresh.text, "{path}, from the database");
+    }
+    assert_eq!((count(&core, "keywords", "hits").await, count(&core, "articles", "hits").await), (2, 1));
+    let mut grpc = KeywordServiceClient::new(core.channel().await);
+    let request = || GetKeywordRequest { name: "keywords/energy".into() };
+    let kept = grpc.get_keyword(request()).await.unwrap().into_inner();
+    assert_eq!(
+        kept,
+        KeywordServiceClient::new(ground.channel().await).get_keyword(request()).await.unwrap().into_inner()
+    );
+    assert_eq!(count(&core, "keywords", "hits").await, 3, "REST and gRPC share it");
+
+    for (path, status) in [("/api/v1/keywords/no-such", 404), ("/api/v1/keywords?orderBy=colour", 400)] {
+        let misses = count(&core, "keywords", "misses").await;
+        for _ in 0..2 {
+            let answer = core.get(path).await;
+            assert_eq!((answer.status, &answer.text), (status, &ground.get(path).await.text), "{path}");
+        }
+        assert_eq!(count(&core, "keywords", "misses").await, misses + 2, "{path}");
+    }
+    let long = GetKeywordRequest { name: "k".repeat(65 * 1024) };
+    let status = grpc.get_keyword(long).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+}
