@@ -77,8 +77,7 @@ impl ArticleService for ArticleRpc {
         let mut places = store::list(&self.db, &filter, order, after, page.limit()).await?;
         let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
         let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
-        let articles =
-            store::by_ids(&self.db, &ids, EXCERPT).await?.into_iter().map(Into::into).collect();
+        let articles = store::by_ids(&self.db, &ids, EXCERPT).await?.into_iter().map(Into::into).collect();
         let total_size =
             if request.show_total { Some(count(store::count(&self.db, &filter).await?)) } else { None };
         Ok(Response::new(ListArticlesResponse { articles, next_page_token, total_size }))

@@ -74,8 +74,7 @@ impl Answers {
         let asked = asked.to_bytes();
         let day = self.clock.now().date_naive();
         let key = key(kind, &format!("{method}/{day}"), &asked);
-        let load =
-            async { message(next.run(Request::from_parts(head, Full::new(asked).into())).await).await };
+        let load = async { message(next.run(Request::from_parts(head, Body::from(asked))).await).await };
         self.cache.bytes(kind, class, &key, load).await
     }
 }

@@ -24,7 +24,8 @@ pub fn seal(key: &str, generation: u64, body: &[u8]) -> Bytes {
 pub fn open(key: &str, value: &Bytes) -> Option<(u64, Bytes)> {
     let (generation, rest) = value.strip_prefix(&[VERSION])?.split_first_chunk::<8>()?;
     let (sum, body) = rest.split_first_chunk::<CHECKSUM>()?;
-    (*sum == checksum(key, generation, body)).then(|| (u64::from_le_bytes(*generation), value.slice_ref(body)))
+    (*sum == checksum(key, generation, body))
+        .then(|| (u64::from_le_bytes(*generation), value.slice_ref(body)))
 }
 
 fn checksum(key: &str, generation: &[u8; 8], body: &[u8]) -> [u8; CHECKSUM] {

@@ -161,11 +161,8 @@ impl KeywordService for KeywordRpc {
         let ids: Vec<i64> = places.iter().map(|place| place.id).collect();
         let links = store::links(&self.db, filter.keyword.unwrap_or_default(), &ids).await?;
         let linked = self.linked(&ids, links).await?;
-        let total_size = if request.show_total {
-            Some(count(articles::count(&self.db, &filter).await?))
-        } else {
-            None
-        };
+        let total_size =
+            if request.show_total { Some(count(articles::count(&self.db, &filter).await?)) } else { None };
         Ok(Response::new(ListKeywordArticlesResponse { articles: linked, next_page_token, total_size }))
     }
 

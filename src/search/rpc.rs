@@ -159,12 +159,7 @@ impl SearchService for SearchRpc {
         let completions = store::autocomplete(&self.search.db, typed, limit)
             .await?
             .into_iter()
-            .map(|row| Completion {
-                text: row.text,
-                kind: row.kind,
-                name: row.name,
-                language: row.language,
-            })
+            .map(|row| Completion { text: row.text, kind: row.kind, name: row.name, language: row.language })
             .collect();
         Ok(Response::new(AutocompleteResponse { completions }))
     }
