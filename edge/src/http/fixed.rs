@@ -1,6 +1,12 @@
 //! The routes that every edge has: index, health and the OpenAPI document; the page over it is in `docs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -15,7 +21,7 @@ use http::{
 use prost::Message;
 use serde_json::json;
 use tokio::{
-    sync::Mutex,
+    sync::watch,
     time::{Instant, timeout},
 };
 use tonic::{Code, Status};
@@ -32,6 +38,8 @@ use super::{
 const HEALTH_TTL: Duration = Duration::from_secs(1);
 /// How long a health check may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a probe waits for it before it is told what was last known: an upstream that hangs must not make its probes hang.
+const HEALTH_PATIENCE: Duration = Duration::from_millis(3);
 /// `grpc.health.v1.HealthCheckResponse.SERVING`.
 const SERVING: i32 = 1;
 
@@ -42,9 +50,14 @@ struct HealthCheckResponse {
     status: i32,
 }
 
-/// The last health check of the upstream, and when it was made.
+/// What is known of the upstream's health.
 #[derive(Default)]
-pub(crate) struct Health(Mutex<Option<(Instant, bool)>>);
+pub(crate) struct Health {
+    /// When the last check was made, and whether the upstream served.
+    last: watch::Sender<Option<(Instant, bool)>>,
+    /// A check is being made.
+    checking: AtomicBool,
+}
 
 /// `GET /`: where to go from here.
 pub(crate) async fn index(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Response {
@@ -83,7 +96,7 @@ pub(crate) async fn document(edge: &Edge, headers: &HeaderMap, media: &'static s
 
 /// `GET /health`: 200 while the upstream serves, else 503.
 pub(crate) async fn health(State(edge): State<Arc<Edge>>) -> Response {
-    let serving = edge.health.serving(&edge).await;
+    let serving = serving(&edge).await;
     let mut response = if serving {
         Response::new(Body::from(json!({"status": "SERVING"}).to_string()))
     } else {
@@ -94,18 +107,26 @@ pub(crate) async fn health(State(edge): State<Arc<Edge>>) -> Response {
     response
 }
 
-impl Health {
-    /// Asks the upstream at most once in [`HEALTH_TTL`], however many ask here.
-    async fn serving(&self, edge: &Edge) -> bool {
-        let mut last = self.0.lock().await;
-        if let Some((at, serving)) = *last
-            && at.elapsed() < HEALTH_TTL
-        {
-            return serving;
-        }
-        let serving = timeout(HEALTH_TIMEOUT, check(edge)).await.unwrap_or(false);
-        *last = Some((Instant::now(), serving));
-        serving
+/// Asks the upstream at most once in [`HEALTH_TTL`], however many ask here.
+async fn serving(edge: &Arc<Edge>) -> bool {
+    let mut last = edge.health.last.subscribe();
+    let known = *last.borrow_and_update();
+    if let Some((at, serving)) = known
+        && at.elapsed() < HEALTH_TTL
+    {
+        return serving;
+    }
+    if !edge.health.checking.swap(true, Ordering::AcqRel) {
+        let edge = edge.clone();
+        tokio::spawn(async move {
+            let serving = timeout(HEALTH_TIMEOUT, check(&edge)).await.unwrap_or(false);
+            edge.health.last.send_replace(Some((Instant::now(), serving)));
+            edge.health.checking.store(false, Ordering::Release);
+        });
+    }
+    match timeout(HEALTH_PATIENCE, last.changed()).await {
+        Ok(_) => last.borrow().is_some_and(|(_, serving)| serving),
+        Err(_) => known.is_some_and(|(_, serving)| serving),
     }
 }
 

@@ -39,6 +39,8 @@ pub fn plan() -> Arc<Plan> {
 pub struct Seen {
     pub metadata: Mutex<HeaderMap>,
     pub healthy: std::sync::atomic::AtomicBool,
+    /// Whether checks of health get no answer.
+    pub hanging: std::sync::atomic::AtomicBool,
     /// Calls that were dropped before they had ended.
     pub cancelled: Notify,
     pub calls: std::sync::atomic::AtomicUsize,
@@ -169,7 +171,8 @@ async fn serve(
     *seen.metadata.lock().unwrap() = request.headers().clone();
     seen.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = request.uri().path().to_owned();
-    if path.ends_with("/Hang") {
+    let hanging = seen.hanging.load(std::sync::atomic::Ordering::Relaxed) && path.ends_with("/Check");
+    if hanging || path.ends_with("/Hang") {
         let _guard = OnDrop(seen);
         std::future::pending::<()>().await;
         unreachable!();

@@ -99,7 +99,11 @@ async fn a_table_that_others_lock_for_long_fails_the_backup_and_is_named() {
     let mut transaction = connection.begin().await.unwrap();
     sqlx::query("LOCK TABLE feeds IN ACCESS EXCLUSIVE MODE").execute(&mut *transaction).await.unwrap();
     let told = run_err(lab.backup(&["create"])).await;
-    assert!(told.contains("canceling statement due to lock timeout"), "{told}");
+    // pg_dump and what hashes beside it wait equally long: the first to give up tells.
+    assert!(
+        ["lock", "statement"].iter().any(|which| told.contains(&format!("due to {which} timeout"))),
+        "{told}"
+    );
     assert!(told.contains("public.feeds"), "{told}");
     transaction.rollback().await.unwrap();
     recovers(&lab).await;
