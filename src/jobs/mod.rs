@@ -67,6 +67,7 @@ pub async fn work(services: Services, concurrency: usize, stopping: Cancellation
         .max_connections(connections)
         .acquire_timeout(LEASE / 2)
         .connect_lazy_with((*services.ingest.db.connect_options()).clone());
+    telemetry::worker_begins(KINDS.iter().map(|kind| kind.task));
     tokio::spawn(watch_queue(queue.clone(), services.ingest.clock.clone(), stopping.clone()));
     tokio::spawn(watch_backups(services.backups.clone(), stopping.clone()));
     while !stopping.is_cancelled() {

@@ -188,6 +188,19 @@ pub fn job_ended(job: &str, duration: Duration, failed: bool) {
     metrics().job_duration.record(duration.as_secs_f64(), &[job]);
 }
 
+/// A worker of these jobs begins: what it will count stands at zero, for a series that begins at one is not seen to rise.
+pub fn worker_begins(jobs: impl Iterator<Item = &'static str>) {
+    let outcomes = ["succeeded", "failed"].map(|outcome| KeyValue::new("outcome", outcome));
+    for job in jobs.map(|job| KeyValue::new("job", job)) {
+        outcomes.iter().for_each(|outcome| metrics().job_runs.add(0, &[job.clone(), outcome.clone()]));
+    }
+    for operation in ["create", "verify", "restore", "prune"].map(|name| KeyValue::new("operation", name)) {
+        outcomes
+            .iter()
+            .for_each(|outcome| metrics().backup_runs.add(0, &[operation.clone(), outcome.clone()]));
+    }
+}
+
 /// Work on backups ended.
 pub fn backup_ended(operation: &str, duration: Duration, failed: bool) {
     let operation = KeyValue::new("operation", operation.to_owned());

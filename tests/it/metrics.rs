@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use euhub::jobs::kinds::KINDS;
 use euhub::proto::ListKeywordsRequest;
 use euhub::proto::keyword_service_client::KeywordServiceClient;
 use futures_util::{StreamExt, stream};
@@ -9,6 +10,7 @@ use tonic::transport::Endpoint;
 
 use crate::embedded::scratch;
 use crate::hub::Hub;
+use crate::logs::Program;
 use crate::program::{Running, euhub_on, free_address, get, serving, wait_for};
 
 /// The names of the series of a page, each with its labels.
@@ -127,4 +129,21 @@ async fn open_metrics_is_given_to_those_who_ask() {
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# TYPE build_info gauge\n"), "{text}");
     assert!(page.media_type().starts_with("application/openmetrics-text"));
+}
+
+#[tokio::test]
+async fn a_worker_counts_from_zero_so_that_its_first_failure_is_seen_to_rise() {
+    let hub = Hub::empty().await;
+    let program = Program::start(&hub, &[]).await;
+    wait_for("every kind of job and every operation", async || {
+        let page = get(program.metrics, "/metrics").await.text;
+        let jobs =
+            KINDS.iter().map(|kind| format!("job_runs_total{{job=\"{}\",outcome=\"failed\"", kind.task));
+        let backups = ["create", "verify", "restore", "prune"]
+            .map(|operation| format!("backup_runs_total{{operation=\"{operation}\",outcome=\"failed\""));
+        jobs.chain(backups)
+            .all(|series| page.lines().any(|line| line.starts_with(&series) && line.ends_with(" 0")))
+    })
+    .await;
+    program.process.stop().await;
 }
