@@ -31,6 +31,24 @@ pub struct RawFilter<'a> {
     pub sentiment_class: i32,
 }
 
+/// The filters that the requests of lists, exports and searches have in common: messages of their own with the same fields.
+macro_rules! raw_filter {
+    ($request:ident) => {
+        $crate::articles::filter::RawFilter {
+            keyword: &$request.keyword,
+            source: &$request.source,
+            country: &$request.country,
+            language: &$request.language,
+            published_after: $request.published_after,
+            published_before: $request.published_before,
+            min_sentiment: $request.min_sentiment,
+            max_sentiment: $request.max_sentiment,
+            sentiment_class: 0,
+        }
+    };
+}
+pub(crate) use raw_filter;
+
 /// Filters as SQL takes them: `None` lets everything pass.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

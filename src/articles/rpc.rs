@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::articles::convert::count;
 use crate::articles::export::Articles;
-use crate::articles::filter::RawFilter;
+use crate::articles::filter::{RawFilter, raw_filter};
 use crate::articles::store::{self, EXCERPT, FULL, Order, Place};
 use crate::articles::watch::{self, NewArticles};
 use crate::error::{Error, Result};
@@ -60,19 +60,9 @@ impl ArticleService for ArticleRpc {
             "create_time desc" => Order::CreateTimeDesc,
             _ => Order::PublishTimeDesc,
         };
-        let filter = RawFilter {
-            keyword: &request.keyword,
-            source: &request.source,
-            country: &request.country,
-            language: &request.language,
-            published_after: request.published_after,
-            published_before: request.published_before,
-            min_sentiment: request.min_sentiment,
-            max_sentiment: request.max_sentiment,
-            sentiment_class: request.sentiment_class,
-        }
-        .resolve(&self.db)
-        .await?;
+        let filter = RawFilter { sentiment_class: request.sentiment_class, ..raw_filter!(request) }
+            .resolve(&self.db)
+            .await?;
         let after = place_of(&page)?;
         let mut places = store::list(&self.db, &filter, order, after, page.limit()).await?;
         let next_page_token = page.finish(&mut places, |place| Cursor::at_time(place.id, place.time));
@@ -89,19 +79,9 @@ impl ArticleService for ArticleRpc {
     ) -> Result<Response<Self::ExportArticlesStream>, Status> {
         let request = request.into_inner();
         check(&request).map_err(Error::from)?;
-        let filter = RawFilter {
-            keyword: &request.keyword,
-            source: &request.source,
-            country: &request.country,
-            language: &request.language,
-            published_after: request.published_after,
-            published_before: request.published_before,
-            min_sentiment: request.min_sentiment,
-            max_sentiment: request.max_sentiment,
-            sentiment_class: request.sentiment_class,
-        }
-        .resolve(&self.db)
-        .await?;
+        let filter = RawFilter { sentiment_class: request.sentiment_class, ..raw_filter!(request) }
+            .resolve(&self.db)
+            .await?;
         let articles = Articles::new(self.db.clone(), filter);
         Ok(Response::new(export::stream(Arc::clone(&self.plan), articles, request.format())))
     }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use tonic::{Request, Response, Status};
 
 use crate::articles::convert::count;
-use crate::articles::filter::{Filter, RawFilter};
+use crate::articles::filter::{Filter, raw_filter};
 use crate::articles::store::{self as articles, EXCERPT};
 use crate::error::{Error, Result};
 use crate::page::{Cursor, Page};
@@ -56,19 +56,7 @@ impl SearchService for SearchRpc {
             ..request.clone()
         };
         let page = Page::new(request.page_size, 20, &request.page_token, &bound)?;
-        let filter = RawFilter {
-            keyword: &request.keyword,
-            source: &request.source,
-            country: &request.country,
-            language: &request.language,
-            published_after: request.published_after,
-            published_before: request.published_before,
-            min_sentiment: request.min_sentiment,
-            max_sentiment: request.max_sentiment,
-            sentiment_class: 0,
-        }
-        .resolve(&self.search.db)
-        .await?;
+        let filter = raw_filter!(request).resolve(&self.search.db).await?;
         let mode = match request.mode() {
             SearchMode::Unspecified if self.search.embedder.is_some() => SearchMode::Hybrid,
             SearchMode::Unspecified => SearchMode::Lexical,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use opentelemetry::KeyValue;
 use opentelemetry::context::FutureExt;
+use opentelemetry::metrics::Counter;
 
 use crate::error::Error;
 use crate::jobs::store::Queue;
@@ -190,14 +191,14 @@ pub fn job_ended(job: &str, duration: Duration, failed: bool) {
 
 /// A worker of these jobs begins: what it will count stands at zero, for a series that begins at one is not seen to rise.
 pub fn worker_begins(jobs: impl Iterator<Item = &'static str>) {
-    let outcomes = ["succeeded", "failed"].map(|outcome| KeyValue::new("outcome", outcome));
-    for job in jobs.map(|job| KeyValue::new("job", job)) {
-        outcomes.iter().for_each(|outcome| metrics().job_runs.add(0, &[job.clone(), outcome.clone()]));
-    }
-    for operation in ["create", "verify", "restore", "prune"].map(|name| KeyValue::new("operation", name)) {
-        outcomes
-            .iter()
-            .for_each(|outcome| metrics().backup_runs.add(0, &[operation.clone(), outcome.clone()]));
+    let begin = |runs: &Counter<u64>, of: KeyValue| {
+        for outcome in ["succeeded", "failed"] {
+            runs.add(0, &[of.clone(), KeyValue::new("outcome", outcome)]);
+        }
+    };
+    jobs.for_each(|job| begin(&metrics().job_runs, KeyValue::new("job", job)));
+    for operation in ["create", "verify", "restore", "prune"] {
+        begin(&metrics().backup_runs, KeyValue::new("operation", operation));
     }
 }
 
